@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::ci::CiEnvironment;
 use crate::repo::{Checkout, Repo, Revision};
 
-/// References are followed this deep; deeper ones are almost surely circles.
-const MAX_DEPTH: u32 = 16;
+/// References are followed this deep.
+const MAX_DEPTH: u32 = 64;
 /// A value stops growing here: references to references can multiply without end.
 const MAX_VALUE: usize = 256 * 1024;
 /// The port of the container registry where it has GitLab's own host (GitLab's package: 5050).
@@ -234,7 +234,7 @@ pub(crate) fn group_name(name: &str) -> &str {
 pub(crate) fn environment(environment: &CiEnvironment, known: &[Variable]) -> Vec<Variable> {
     let mut probe = known.to_vec();
     probe.push(Variable::public("CI_ENVIRONMENT_NAME", environment.name.as_str()));
-    expand(&mut probe);
+    expand(&mut probe, Literal::Replaced);
     let name = probe.pop().map(|variable| variable.value).unwrap_or_default();
     let mut all = vec![
         Variable::public("CI_ENVIRONMENT_SLUG", environment_slug(&name)),
@@ -302,48 +302,106 @@ pub(crate) fn slug(text: &str) -> String {
     slug.trim_matches('-').to_owned()
 }
 
+/// What becomes of references to raw variables (`expand: false`) and to files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Literal {
+    /// They stay, as in GitLab where a runner gets the variables: it knows that what they hold is
+    /// not to be expanded.
+    ForRunner,
+    /// Contents of raw variables take their place.
+    Replaced,
+}
+
 /// Expands references between variables, as GitLab does before it sends them: what is not defined
 /// stays as it is, `$$` stays, raw variables are left alone. The last variable of a name is the one
-/// that counts.
-pub(crate) fn expand(variables: &mut [Variable]) {
-    let values: HashMap<String, Variable> =
-        variables.iter().map(|variable| (variable.key.clone(), variable.clone())).collect();
-    for variable in variables.iter_mut().filter(|variable| !variable.raw && !variable.file) {
-        if variable.value.contains('$') {
-            let mut out = String::new();
-            expand_into(&mut out, &variable.value, &values, MAX_DEPTH);
-            variable.value = out;
+/// that counts. A reference to itself stays, unless there is another variable of that name.
+pub(crate) fn expand(variables: &mut [Variable], literal: Literal) {
+    let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (place, variable) in variables.iter().enumerate() {
+        places.entry(&variable.key).or_default().push(place);
+    }
+    let mut expansion = Expansion { variables, places, literal, values: vec![Expanded::No; variables.len()] };
+    for place in 0..variables.len() {
+        expansion.expand(place, MAX_DEPTH);
+    }
+    let values = expansion.values;
+    for (variable, value) in variables.iter_mut().zip(values) {
+        if let Expanded::Yes(value) = value {
+            variable.value = value;
         }
     }
 }
 
-fn expand_into(out: &mut String, text: &str, values: &HashMap<String, Variable>, depth: u32) {
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
-        if let Some(after) = after.strip_prefix('$') {
-            out.push_str("$$");
-            rest = after;
-            continue;
+/// How far a variable is.
+#[derive(Clone, Debug)]
+enum Expanded {
+    No,
+    /// What it refers to is being expanded.
+    Begun,
+    Yes(String),
+}
+
+/// Each variable is expanded once, after those that it refers to.
+struct Expansion<'v> {
+    variables: &'v [Variable],
+    /// Where variables of a name are.
+    places: HashMap<&'v str, Vec<usize>>,
+    literal: Literal,
+    values: Vec<Expanded>,
+}
+
+impl Expansion<'_> {
+    fn expand(&mut self, place: usize, depth: u32) {
+        let variables = self.variables;
+        let Some(variable) = variables.get(place) else { return };
+        let is_open = matches!(self.values.get(place), Some(Expanded::No));
+        if !is_open || variable.raw || variable.file || !variable.value.contains('$') {
+            return;
         }
-        let (name, whole) = reference(after);
-        let found = values.get(name).filter(|found| !name.is_empty() && !found.file && depth > 0);
-        match found {
-            Some(found) if out.len() + found.value.len() <= MAX_VALUE => {
-                if found.raw {
-                    out.push_str(&found.value);
-                } else {
-                    expand_into(out, &found.value, values, depth - 1);
+        self.set(place, Expanded::Begun);
+        let mut out = String::new();
+        let mut rest = variable.value.as_str();
+        while let Some((before, after)) = rest.split_once('$') {
+            out.push_str(before);
+            if let Some(after) = after.strip_prefix('$') {
+                out.push_str("$$");
+                rest = after;
+                continue;
+            }
+            let (name, whole) = reference(after);
+            match self.value(name, depth) {
+                Some(value) if out.len() + value.len() <= MAX_VALUE => out.push_str(value),
+                _ => {
+                    out.push('$');
+                    out.push_str(whole);
                 }
             }
-            _ => {
-                out.push('$');
-                out.push_str(whole);
-            }
+            rest = after.get(whole.len()..).unwrap_or_default();
         }
-        rest = &after[whole.len()..];
+        out.push_str(rest);
+        self.set(place, Expanded::Yes(out));
     }
-    out.push_str(rest);
+
+    /// What a reference to this name stands for, if it does not stay.
+    fn value(&mut self, name: &str, depth: u32) -> Option<&str> {
+        let is_begun = |place: &&usize| matches!(self.values.get(**place), Some(Expanded::Begun));
+        let place = *self.places.get(name)?.iter().rev().find(|place| !is_begun(place))?;
+        let found = self.variables.get(place)?;
+        if depth == 0 || found.file || (found.raw && self.literal == Literal::ForRunner) {
+            return None;
+        }
+        self.expand(place, depth - 1);
+        match self.values.get(place)? {
+            Expanded::Yes(value) => Some(value),
+            _ => Some(&found.value),
+        }
+    }
+
+    fn set(&mut self, place: usize, value: Expanded) {
+        if let Some(slot) = self.values.get_mut(place) {
+            *slot = value;
+        }
+    }
 }
 
 /// The name referred to by the text after a `$`, and how much of the text the reference takes.
@@ -400,20 +458,53 @@ mod tests {
 
     #[test]
     fn expansion_follows_references_and_survives_circles() {
-        let mut variables: Vec<Variable> =
-            [("A", "$B-${C}"), ("B", "b$D"), ("C", "$NONE $$ ${B"), ("D", "d"), ("LOOP", "x$LOOP"), ("END", "1$ 2$")]
-                .iter()
-                .map(|(key, value)| Variable::public(key, *value))
-                .collect();
-        variables.push(Variable { raw: true, ..Variable::public("RAW", "$A") });
-        variables.push(Variable::public("USE", "$RAW"));
-        expand(&mut variables);
-        let value =
-            |key: &str| variables.iter().find(|variable| variable.key == key).map(|variable| variable.value.as_str());
-        assert_eq!(value("A"), Some("bd-$NONE $$ ${B"));
-        assert_eq!(value("RAW"), Some("$A"));
-        assert_eq!(value("USE"), Some("$A"));
-        assert_eq!(value("END"), Some("1$ 2$"));
-        assert!(value("LOOP").is_some_and(|value| value.starts_with("xx") && value.ends_with("$LOOP")));
+        let mut variables: Vec<Variable> = [
+            ("A", "$B-${C}"),
+            ("B", "b$D"),
+            ("C", "$NONE $$ ${B"),
+            ("D", "d"),
+            ("LOOP", "x$LOOP"),
+            ("OF_LOOP", "${LOOP}!"),
+            ("ONE", "1$TWO"),
+            ("TWO", "2$ONE"),
+            ("PATH", "/bin"),
+            ("PATH", "/mine:$PATH"),
+            ("END", "1$ 2$"),
+        ]
+        .iter()
+        .map(|(key, value)| Variable::public(key, *value))
+        .collect();
+        variables.push(Variable { raw: true, ..Variable::public("RAW", "r$A") });
+        variables.push(Variable { file: true, ..Variable::public("FILE", "f") });
+        variables.push(Variable::public("USE", "$D/$RAW/$FILE"));
+        let expanded = |literal| {
+            let mut variables = variables.clone();
+            expand(&mut variables, literal);
+            variables
+        };
+        let all = expanded(Literal::ForRunner);
+        for (key, expected) in [
+            ("A", "bd-$NONE $$ ${B"),
+            ("RAW", "r$A"),
+            ("USE", "d/$RAW/$FILE"),
+            ("END", "1$ 2$"),
+            ("LOOP", "x$LOOP"),
+            ("OF_LOOP", "x$LOOP!"),
+            ("PATH", "/mine:/bin"),
+        ] {
+            let value = all.iter().rev().find(|variable| variable.key == key).map(|variable| variable.value.as_str());
+            assert_eq!(value, Some(expected), "{key}");
+        }
+        assert_eq!(all.iter().find(|variable| variable.key == "ONE").map(|one| one.value.as_str()), Some("12$ONE"));
+        assert_eq!(expanded(Literal::Replaced).last().map(|used| used.value.as_str()), Some("d/r$A/$FILE"));
+    }
+
+    #[test]
+    fn references_that_multiply_are_followed_once() {
+        let mut variables = vec![Variable::public("V0", "")];
+        variables
+            .extend((1..60).map(|n: u32| Variable::public(&format!("V{n}"), format!("${{V{}}}", n - 1).repeat(9))));
+        expand(&mut variables, Literal::ForRunner);
+        assert!(variables.iter().all(|variable| variable.value.is_empty()));
     }
 }

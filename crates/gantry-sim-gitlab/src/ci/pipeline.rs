@@ -330,6 +330,10 @@ fn plan(
             job.not_here = draft.not_here.clone().or(undecided).or(foreign);
             job.upstream = upstream;
             image::check(&job, &draft.at, &lookup, report);
+            if let Some(names) = variables::circle(&job.variables) {
+                let text = format!("circular variable reference detected: {names:?}");
+                report.problem(&draft.at, &format!("jobs:{}", job.name), &text);
+            }
             planned.push(Planned { draft: index, job, needs, matrix: instance.variables.clone() });
         }
     }

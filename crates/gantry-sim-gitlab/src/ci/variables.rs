@@ -89,6 +89,44 @@ pub(super) fn references(text: &str) -> Vec<&str> {
     parts.filter(|name| !name.is_empty()).collect()
 }
 
+/// Variables that refer to one another in a circle, if any do; not one that refers to itself.
+pub(super) fn circle(variables: &[CiVariable]) -> Option<Vec<&str>> {
+    let by_name: HashMap<&str, usize> =
+        variables.iter().enumerate().map(|(place, variable)| (variable.key.as_str(), place)).collect();
+    let edges = |place: usize| {
+        let variable = variables.get(place).filter(|variable| variable.expand);
+        let text = variable.map(|variable| variable.value.replace("$$", "")).unwrap_or_default();
+        let places = references(&text).into_iter().filter_map(|name| by_name.get(name).copied());
+        places.filter(|other| *other != place).collect::<Vec<_>>()
+    };
+    let mut is_done = vec![false; variables.len()];
+    for start in 0..variables.len() {
+        // The way to here, with what is still to be looked at from each step.
+        let mut way = vec![(start, edges(start))];
+        while let Some((place, open)) = way.last_mut() {
+            let place = *place;
+            match open.pop() {
+                Some(next) => {
+                    if let Some(from) = way.iter().position(|(step, _)| *step == next) {
+                        let names = way.iter().skip(from).filter_map(|(step, _)| variables.get(*step));
+                        return Some(names.map(|variable| variable.key.as_str()).collect());
+                    }
+                    if !is_done.get(next).copied().unwrap_or(true) {
+                        way.push((next, edges(next)));
+                    }
+                }
+                None => {
+                    way.pop();
+                    if let Some(done) = is_done.get_mut(place) {
+                        *done = true;
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
 /// Replaces variables, and those in their values.
 pub(super) fn expand_all(text: &str, lookup: &Lookup) -> String {
     let mut text = text.to_owned();

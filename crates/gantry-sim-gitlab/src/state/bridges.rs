@@ -93,7 +93,7 @@ impl World {
         }
         let given = parent.variables.iter().cloned();
         known.extend(given.clone().filter(|_| trigger.forwards_pipeline_variables || parent.parent.is_some()));
-        variables::expand(&mut known);
+        variables::expand(&mut known, variables::Literal::ForRunner);
         Some(Order {
             job: id,
             pipeline: child,

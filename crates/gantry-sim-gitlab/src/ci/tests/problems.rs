@@ -211,3 +211,18 @@ fn a_job_that_starts_a_pipeline_runs_nothing_itself() {
     let mirror = problems("a: {needs: {pipeline: x/y}, image: x}\n");
     assert!(mirror.len() == 1 && mirror[0].contains("a job with `needs:pipeline` runs nothing itself"), "{mirror:?}");
 }
+
+#[test]
+fn variables_in_a_circle_are_named() {
+    let circle = "1: jobs:a circular variable reference detected: [\"A\", \"B\"]";
+    let of = |list: &str| format!("a: {{script: x, variables: {{{list}}}}}\n");
+    assert_eq!(problems(&of("X: $A, A: '1$B', B: '2${A}', C: $X")), [circle]);
+    for fine in [
+        "PATH: '/x:$PATH'",
+        "A: $B, B: $C, C: $D$E, D: $E, E: ''",
+        "A: $B, B: {value: $A, expand: false}",
+        "A: $B, B: $$A",
+    ] {
+        super::pipeline(&of(fine));
+    }
+}

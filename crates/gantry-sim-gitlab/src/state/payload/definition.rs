@@ -65,7 +65,7 @@ fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob, 
     if let Some(environment) = &definition.environment {
         all.extend(variables::environment(environment, &all));
     }
-    variables::expand(&mut all);
+    variables::expand(&mut all, variables::Literal::ForRunner);
     all
 }
 
