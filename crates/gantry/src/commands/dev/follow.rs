@@ -88,6 +88,15 @@ impl Progress {
         }
     }
 
+    /// What counts of a job that was seen before: between two of the jobs that it waits for there
+    /// is a moment in which it could run.
+    fn after(self, before: Option<&Self>) -> Self {
+        match (before, self) {
+            (Some(before @ (Self::Waits(_) | Self::WaitsFor(_))), Self::Nothing | Self::Waits(_)) => before.clone(),
+            (_, now) => now,
+        }
+    }
+
     /// The line, if one is needed.
     fn line(&self, job: &Job, style: Style) -> Option<String> {
         let aside = |text: &str| Some(style.paint(ASIDE, text));
@@ -186,7 +195,7 @@ impl<'s> Follow<'s> {
         // Children bring jobs that nobody knew of at the beginning.
         self.view.fit(pipeline);
         for job in in_order(&pipeline.jobs) {
-            let progress = Progress::of(job, &pipeline.jobs, self.concurrent);
+            let progress = Progress::of(job, &pipeline.jobs, self.concurrent).after(self.said.get(&job.id));
             let before = self.said.insert(job.id, progress.clone());
             if before.is_none()
                 && let Some(retry) = retry(job, self.screen.style)
@@ -287,6 +296,12 @@ mod tests {
         assert_eq!(line(&bridge, &[]).as_deref(), Some("has started its pipeline"));
         let waiting = Job { is_child_over: true, downstream: Some(2), ..job("running") };
         assert_eq!(Progress::of(&waiting, &[], 4), Progress::of(&bridge, &[], 4), "said once");
+        let (waits, nothing) = (Progress::Waits(4), Progress::Nothing);
+        assert_eq!(nothing.clone().after(Some(&waits)), waits, "a place was free for a moment");
+        assert_eq!(waits.clone().after(Some(&nothing)), waits);
+        let waits_for = Progress::WaitsFor("deploy".to_owned());
+        assert_eq!(waits.clone().after(Some(&waits_for)), waits_for);
+        assert_eq!(Progress::Starts.after(Some(&waits)), Progress::Starts);
         let of_group = |job: Job| Job { resource_group: Some("production".to_owned()), ..job };
         let waits = line(&of_group(job("pending")), &[of_group(held("deploy"))]);
         assert_eq!(waits.as_deref(), Some("waits for deploy, which has the resource group production"));
