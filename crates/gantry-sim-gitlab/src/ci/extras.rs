@@ -20,6 +20,8 @@ const PAGES: &[&str] = &["publish", "path_prefix", "expire_in"];
 /// What GitLab Pages publishes if nothing else is said.
 const PUBLISHED: &str = "public";
 
+const NOTHING_IS_PUBLISHED: &str = "publishes nothing here: there are no Pages; the directory is an artifact";
+
 /// The job whose name alone makes it one of GitLab Pages.
 const PAGES_JOB: &str = "pages";
 
@@ -102,11 +104,17 @@ fn published(name: &str, field: &Field<'_>, report: &mut Report) -> Option<Strin
     }
     let top = top.and_then(|publish| publish.text(report));
     let Some(pages) = field.get("pages") else {
-        return (name == PAGES_JOB && top.is_some()).then_some(top).flatten();
+        if name != PAGES_JOB || field.has("trigger") {
+            return None;
+        }
+        if top.is_none() {
+            field.warning(report, NOTHING_IS_PUBLISHED);
+        }
+        return top.or_else(|| Some(PUBLISHED.to_owned()));
     };
     if let Value::Bool(is_on, _) = pages.node.value {
         if is_on {
-            pages.warning(report, "publishes nothing here: there are no Pages; the directory is an artifact");
+            pages.warning(report, NOTHING_IS_PUBLISHED);
         }
         return is_on.then(|| top.unwrap_or_else(|| PUBLISHED.to_owned()));
     }
@@ -116,7 +124,7 @@ fn published(name: &str, field: &Field<'_>, report: &mut Report) -> Option<Strin
             ignored.warning(report, "has no effect here: there are no Pages");
         }
     }
-    pages.warning(report, "publishes nothing here: there are no Pages; the directory is an artifact");
+    pages.warning(report, NOTHING_IS_PUBLISHED);
     let publish = pages.get("publish").and_then(|publish| publish.text(report));
     publish.or(top).or_else(|| Some(PUBLISHED.to_owned()))
 }

@@ -362,3 +362,18 @@ a:
         ]
     );
 }
+
+#[test]
+fn the_classic_pages_job_publishes_a_directory() {
+    let paths = |keys: &str| {
+        let pipeline = pipeline(&format!("pages: {{script: x, {keys}}}\n"));
+        let paths = pipeline.jobs[0].artifacts.iter().flat_map(|one| one.paths.clone()).collect::<Vec<_>>();
+        (paths.join(" "), warnings(&pipeline))
+    };
+    let nothing = "publishes nothing here: there are no Pages; the directory is an artifact";
+    assert_eq!(paths("stage: test"), ("public".to_owned(), vec![format!("1: jobs:pages {nothing}")]));
+    assert_eq!(paths("artifacts: {paths: [a]}").0, "a public");
+    assert_eq!(paths("artifacts: {paths: [public]}").0, "public");
+    assert_eq!(paths("publish: dist").0, "dist");
+    assert_eq!(paths("pages: false"), (String::new(), Vec::new()));
+}
