@@ -377,3 +377,10 @@ fn the_classic_pages_job_publishes_a_directory() {
     assert_eq!(paths("publish: dist").0, "dist");
     assert_eq!(paths("pages: false"), (String::new(), Vec::new()));
 }
+
+#[test]
+fn every_reason_of_gitlab_can_be_tried_again() {
+    for reason in ["runner_provisioning_timeout", "ci_quota_exceeded", "trace_size_exceeded", "builds_disabled"] {
+        assert_eq!(job(&format!("a: {{script: x, retry: {{max: 1, when: [{reason}]}}}}\n")).retry.when, [reason]);
+    }
+}
