@@ -3,13 +3,15 @@
 //! As in GitLab the header is a document of its own above `---`, and the values are put into the
 //! text of the rest before it is read as YAML.
 
+use std::rc::Rc;
+
 use indexmap::IndexMap;
 use regex::Regex;
 
 use super::expr::Expr;
 use super::field::Field;
 use super::model::CiJobInput;
-use super::node::{Node, Value};
+use super::node::{Entry, Node, Value};
 use super::problem::{At, Report};
 use super::variables::Lookup;
 
@@ -117,6 +119,14 @@ impl Given<'_> {
         }
     }
 
+    /// Whether nobody but a person has given it, and what they wrote.
+    fn of_person(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::File(_) => None,
+            Self::Person(list, _) => list.iter().rev().find(|(other, _)| other == name).map(|(_, text)| text.as_str()),
+        }
+    }
+
     fn names(&self) -> Vec<(&str, At)> {
         match self {
             Self::File(field) => {
@@ -144,6 +154,10 @@ fn typed(text: &str, kind: &str, at: &At) -> Node {
             (_, Ok(_)) => Node::scalar(at.clone(), Value::Float(text.into(), text.into())),
             _ => as_written(),
         },
+        "array" if is_json(text) => match serde_json::from_str(text) {
+            Ok(value) => of_json(&value, at),
+            Err(_) => as_written(),
+        },
         "array" => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             let node = |item: &str| Node::scalar(at.clone(), Value::Text(item.into()));
@@ -151,6 +165,33 @@ fn typed(text: &str, kind: &str, at: &At) -> Node {
         }
         _ => as_written(),
     }
+}
+
+/// Whether a person means JSON by an array's text, and not a list with commas.
+fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with('[')
+}
+
+fn of_json(value: &serde_json::Value, at: &At) -> Node {
+    use serde_json::Value as Json;
+    let value = match value {
+        Json::Null => Value::Null,
+        Json::Bool(flag) => Value::Bool(*flag, flag.to_string().into()),
+        Json::Number(number) => {
+            let text: Rc<str> = number.to_string().into();
+            match number.as_i64() {
+                Some(number) => Value::Int(number, text),
+                None => Value::Float(Rc::clone(&text), text),
+            }
+        }
+        Json::String(text) => Value::Text(text.as_str().into()),
+        Json::Array(items) => return Node::list(at.clone(), items.iter().map(|item| of_json(item, at)).collect()),
+        Json::Object(entries) => {
+            let entry = |(key, value)| (String::clone(key), Entry { at: at.clone(), value: of_json(value, at) });
+            return Node::map(at.clone(), entries.iter().map(entry).collect());
+        }
+    };
+    Node::scalar(at.clone(), value)
 }
 
 /// What an input may depend on: those before it, and variables.
@@ -189,6 +230,11 @@ fn value(
         report.problem(&field.node.at, "spec:inputs", &text);
         return None;
     };
+    let written = given.of_person(name).filter(|text| kind == "array" && is_json(text));
+    if let Some(Err(error)) = written.map(serde_json::from_str::<serde_json::Value>) {
+        report.problem(&value.at, "inputs", &format!("`{name}` begins with `[` and is no JSON: {error}"));
+        return None;
+    }
     let options = from_rule("options").or_else(|| own("options"));
     checked((name, field), &kind, &value, options.as_ref(), report)
 }

@@ -128,3 +128,22 @@ e: {script: x, except: [main]}
         ]
     );
 }
+
+#[test]
+fn an_array_is_given_with_commas_or_as_json() {
+    let yaml = "spec: {inputs: {list: {type: array}}}\n---\na: {script: x, tags: $[[ inputs.list ]]}\n";
+    let read = |list: &str| {
+        let inputs = [("list".to_owned(), list.to_owned())];
+        let tree = Tree::default();
+        read(&CiInput { yaml, file: ".gitlab-ci.yml", variables: &[], inputs: &inputs, repository: &tree })
+    };
+    for (list, tags) in
+        [("x, y z", ["x", "y z"]), (r#"["x","y z"]"#, ["x", "y z"]), (r#" ["a,b", "c\"d"]"#, ["a,b", "c\"d"])]
+    {
+        assert_eq!(read(list).expect("a pipeline").jobs[0].tags, tags, "{list}");
+    }
+    for wrong in ["[x, y]", "[\"x\"", "[]]"] {
+        let said = read(wrong).expect_err("no JSON")[0].to_string();
+        assert!(said.contains("`list` begins with `[` and is no JSON: "), "{said}");
+    }
+}
