@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 use gantry_config::settings::{LogFormat, LogLevel};
 use gantry_core::error_chain::chain;
@@ -170,6 +170,10 @@ pub(crate) fn main() -> ExitCode {
             return printed(output(&version()));
         }
         Err(error) => {
+            if let Some(advice) = service_command(&error) {
+                eprintln!("gantry: {advice}");
+                return ExitCode::FAILURE;
+            }
             // A wrong use ends with 1, as in the reference.
             let written = error.print();
             if error.use_stderr() {
@@ -223,6 +227,19 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What to write instead of a command of the reference that is about its service, if that was
+/// asked for.
+fn service_command(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let instead = match command.as_str() {
+        "install" => "enable --now",
+        "uninstall" => "disable --now",
+        "start" | "stop" | "restart" | "status" => command,
+        _ => return None,
+    };
+    Some(format!("there is no command `{command}`, as the service is systemd's: systemctl {instead} gantry"))
 }
 
 /// Nobody who stops reading has lost anything.

@@ -209,3 +209,14 @@ async fn what_is_generated_from_the_command_line() {
         assert!(code == Some(1) && text.contains("the output cannot be written"), "{words}: {code:?} {text}");
     }
 }
+
+#[tokio::test]
+async fn commands_about_the_service_are_those_of_systemd() {
+    let home = Home::new();
+    for (command, instead) in [("restart", "restart"), ("status", "status"), ("install", "enable --now")] {
+        let ended = home.gitlab_runner(&[command]).await;
+        assert!(!ended.text.contains("similar"), "{}", ended.text);
+        ended.failed(&[&format!("systemctl {instead} gantry")]);
+    }
+    home.gantry(&["unregistre"]).await.failed(&["similar", "unregister"]);
+}
