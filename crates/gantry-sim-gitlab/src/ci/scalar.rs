@@ -1,6 +1,6 @@
 //! What an unquoted scalar means to Psych, the YAML 1.1 reader that GitLab uses: `yes` is a
-//! boolean, `0644` is octal, `12:30` is a number to base 60. Dates stay text: GitLab refuses them,
-//! and no keyword takes them.
+//! boolean, `0644` is octal, `12:30` is a number to base 60. Dates and times
+//! stay text here, and whoever reads them refuses them as GitLab does.
 
 use std::rc::Rc;
 
@@ -21,6 +21,47 @@ pub(super) fn resolve(text: &str) -> Value {
         return Value::Float(Rc::from(printed(number)), Rc::from(text));
     }
     Value::Text(Rc::from(text))
+}
+
+/// The class of Ruby that Psych makes of a date or a time, which GitLab does not let it load.
+pub(super) fn refused_class(text: &str) -> Option<&'static str> {
+    let (date, time) = match text.find(['T', 't', ' ']) {
+        Some(end) => (text.get(..end)?, Some(text.get(end + 1..)?)),
+        None => (text, None),
+    };
+    let mut parts = date.split('-');
+    let mut number = |least: usize, most: usize| {
+        let part = parts.next().filter(|part| (least..=most).contains(&part.len()))?;
+        part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse::<i16>().ok())?
+    };
+    let (year, month, day) = (number(4, 4)?, number(1, 2)?, number(1, 2)?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let Some(time) = time else {
+        let is_day = jiff::civil::Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).is_ok();
+        return is_day.then_some("Date");
+    };
+    is_time(time.trim_start()).then_some("Time")
+}
+
+/// `1:30:00`, with a fraction and a zone or without.
+fn is_time(text: &str) -> bool {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = text.splitn(3, ':');
+    let (Some(hour), Some(minute), Some(rest)) = (parts.next(), parts.next(), parts.next()) else { return false };
+    let Some((second, rest)) = rest.split_at_checked(2) else { return false };
+    if !(is_digits(hour) && hour.len() <= 2 && is_digits(minute) && minute.len() == 2 && is_digits(second)) {
+        return false;
+    }
+    let rest = rest.strip_prefix('.').map_or(rest, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    match rest.trim_start() {
+        "" | "Z" => true,
+        zone => zone.strip_prefix(['+', '-']).is_some_and(|zone| {
+            let digits = zone.replacen(':', "", 1);
+            is_digits(&digits) && digits.len() <= 4
+        }),
+    }
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -129,6 +170,28 @@ mod tests {
             Value::Float(printed, _) => format!("float {printed}"),
             Value::Text(text) => format!("text {text}"),
             other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn dates_and_times_are_told_from_other_text() {
+        for (text, class) in [
+            ("2024-01-02", Some("Date")),
+            ("2024-1-2", Some("Date")),
+            ("2024-02-31", None),
+            ("2024-01", None),
+            ("2024-01-02-3", None),
+            ("24-01-02", None),
+            ("2024-01-02 10:00:00", Some("Time")),
+            ("2024-01-02T10:00:00Z", Some("Time")),
+            ("2024-01-02t1:00:00.5 +01:00", Some("Time")),
+            ("2024-01-02 10:00", None),
+            ("2024-01-02 and more", None),
+            ("2024-01-02T10:00:00Zulu", None),
+            ("2024-01-02 é:00:00", None),
+            ("1.2.3", None),
+        ] {
+            assert_eq!(refused_class(text), class, "{text}");
         }
     }
 

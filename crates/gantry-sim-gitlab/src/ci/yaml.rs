@@ -233,10 +233,19 @@ impl Builder<'_> {
             (Some(_), _) => Value::Text(Rc::from(text)),
             (None, unknown) => {
                 self.unknown_tag(&at, unknown);
-                if style == ScalarStyle::Plain { scalar::resolve(text) } else { Value::Text(Rc::from(text)) }
+                if style == ScalarStyle::Plain { self.plain(&at, text) } else { Value::Text(Rc::from(text)) }
             }
         };
         Node::scalar(at, value)
+    }
+
+    /// A scalar without quotes.
+    fn plain(&mut self, at: &At, text: &str) -> Value {
+        let Some(class) = scalar::refused_class(text) else { return scalar::resolve(text) };
+        let what = if class == "Date" { "a date" } else { "a time" };
+        let said = format!("Tried to load unspecified class: {class}; {text} is {what} to GitLab: put it in quotes");
+        self.report.problem(at, "", &said);
+        Value::Broken
     }
 
     fn reference(&mut self, at: At, items: &[Node]) -> Node {
