@@ -100,6 +100,13 @@ impl<'n> Field<'n> {
         text.map(str::to_owned)
     }
 
+    /// A description, which may be a number: nothing acts on it.
+    pub(super) fn check_description(&self, report: &mut Report) {
+        if !matches!(self.node.value, Value::Text(_) | Value::Int(..)) {
+            self.expected(report, "a string or a number");
+        }
+    }
+
     pub(super) fn flag(&self, report: &mut Report) -> Option<bool> {
         if let Value::Bool(flag, _) = self.node.value {
             return Some(flag);

@@ -212,7 +212,7 @@ fn value(
         field.map_of(report, KEYS)?;
     }
     if let Some(description) = field.get("description") {
-        description.text(report);
+        description.check_description(report);
     }
     let kind = match field.get("type") {
         Some(kind) => kind.one_of(report, TYPES)?,
@@ -248,7 +248,7 @@ pub(super) fn of_job(inputs: &Field<'_>, report: &mut Report) -> Vec<CiJobInput>
         let field = Field::new(&entry.value, format!("{}:{name}", inputs.path));
         let Some(map) = field.map_of(report, JOB_KEYS) else { continue };
         if let Some(description) = field.get("description") {
-            description.text(report);
+            description.check_description(report);
         }
         let kind = match field.get("type") {
             Some(kind) => match kind.one_of(report, TYPES) {

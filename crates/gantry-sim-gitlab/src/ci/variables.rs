@@ -169,7 +169,7 @@ fn variable(key: &str, field: &Field<'_>, data: &[&str], report: &mut Report) ->
                 })?,
             };
             if let Some(description) = field.get("description") {
-                description.text(report);
+                description.check_description(report);
             }
             let options = field.get("options").and_then(|options| options.texts(report));
             if let (Some(options), Some(given)) = (options, field.get("value"))
