@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::ci::{self, CiInput, CiPipeline, Problem};
 use crate::copies::Copies;
 use crate::limits;
-use crate::repo::Checkout;
+use crate::repo::{Checkout, NoText};
 use crate::tasks;
 use crate::tree::Tree;
 use crate::variables;
@@ -49,19 +49,23 @@ pub(crate) async fn read(reading: Reading) -> Result<CiPipeline, Unread> {
 fn read_blocking(reading: &Reading) -> Result<CiPipeline, Vec<Problem>> {
     let checkout = &reading.checkout;
     let sha = &checkout.revision.sha;
-    let own = if reading.config.is_none() { checkout.repo.file(sha, CI_FILE) } else { None };
-    let (file, yaml) = match (&reading.config, &own) {
-        (Some((file, yaml)), _) => (file.as_str(), yaml),
-        (None, Some(yaml)) => (CI_FILE, yaml),
-        (None, None) => {
-            let most = limits::CI_FILE;
-            let message = format!("commit {sha} has no such file, or it is no text, or larger than {most} bytes");
-            return Err(vec![Problem { file: CI_FILE.to_owned(), line: 1, message }]);
-        }
+    let (file, yaml) = match &reading.config {
+        Some((file, yaml)) => (file.as_str(), yaml.clone()),
+        None => (CI_FILE, checkout.repo.text(sha, CI_FILE).map_err(|why| vec![unreadable(sha, why)])?),
     };
     let tree = Tree::new(checkout, &reading.copies, &reading.archives);
     let (variables, inputs) = (reading.known.as_slice(), reading.inputs.as_slice());
-    ci::read(&CiInput { yaml, file, variables, inputs, repository: &tree })
+    ci::read(&CiInput { yaml: &yaml, file, variables, inputs, repository: &tree })
+}
+
+/// What is said of a commit without a configuration that can be read.
+fn unreadable(sha: &str, why: NoText) -> Problem {
+    let (line, message) = match why {
+        NoText::Missing => (1, format!("commit {sha} has no such file")),
+        NoText::TooLarge(bytes) => (1, format!("has {bytes} bytes; at most {} are read", limits::CI_FILE)),
+        NoText::NotUtf8 { line } => (line, "is not UTF-8 from here on: save it as UTF-8".to_owned()),
+    };
+    Problem { file: CI_FILE.to_owned(), line, message }
 }
 
 /// What `rules` and `include` may refer to before the pipeline is there.
@@ -70,4 +74,17 @@ pub(crate) fn predefined(url: &str, checkout: &Checkout, origin: &variables::Ori
     all.extend(variables::checkout(url, checkout));
     all.extend(variables::pipeline(url, &checkout.repo.name, origin));
     all.into_iter().map(|variable| (variable.key, variable.value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_file_is_said() {
+        let said = |why| unreadable("1a2b", why).to_string();
+        assert_eq!(said(NoText::Missing), ".gitlab-ci.yml:1: commit 1a2b has no such file");
+        assert_eq!(said(NoText::TooLarge(2_000_000)), ".gitlab-ci.yml:1: has 2000000 bytes; at most 1048576 are read");
+        assert_eq!(said(NoText::NotUtf8 { line: 3 }), ".gitlab-ci.yml:3: is not UTF-8 from here on: save it as UTF-8");
+    }
 }

@@ -239,9 +239,13 @@ impl Repo {
 
     /// A file of a commit; `None` if it is not there, is no text, or is too large. Blocks.
     pub(crate) fn file(&self, sha: &str, path: &str) -> Option<String> {
+        self.text(sha, path).ok()
+    }
+
+    /// The same, and why there is none.
+    pub(crate) fn text(&self, sha: &str, path: &str) -> Result<String, NoText> {
         let spec = format!("{sha}:{}", path.trim_start_matches('/'));
-        let bytes = self.git(&["cat-file", "blob", &spec]).ok()?;
-        (bytes.len() <= limits::CI_FILE).then(|| String::from_utf8(bytes).ok())?
+        text(self.git(&["cat-file", "blob", &spec]).map_err(|_| NoText::Missing)?)
     }
 
     /// An answer without the blanks around it, if it is not empty.
@@ -254,6 +258,27 @@ impl Repo {
         let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
         git(Some(&self.git_dir), &arguments)
     }
+}
+
+/// Why a file of a commit cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoText {
+    Missing,
+    /// How many bytes it has.
+    TooLarge(usize),
+    NotUtf8 {
+        line: usize,
+    },
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, NoText> {
+    if bytes.len() > limits::CI_FILE {
+        return Err(NoText::TooLarge(bytes.len()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        NoText::NotUtf8 { line: before.iter().filter(|byte| **byte == b'\n').count() + 1 }
+    })
 }
 
 /// Names that end in a zero byte, as git lists them with `-z`.
@@ -334,6 +359,14 @@ mod tests {
         let shown = "fatal: detected dubious ownership in repository at '/srv/app' To add an exception, call: git config --global";
         assert_eq!(complaint(error.as_bytes()), shown);
         assert_eq!(complaint(b""), "git failed without a word");
+    }
+
+    #[test]
+    fn where_a_file_stops_being_utf_8_is_known() {
+        assert_eq!(text(b"a: b\n".to_vec()), Ok("a: b\n".to_owned()));
+        assert_eq!(text(b"a: b\n# M\xfcller\n".to_vec()), Err(NoText::NotUtf8 { line: 2 }));
+        let large = vec![b'#'; limits::CI_FILE + 1];
+        assert_eq!(text(large), Err(NoText::TooLarge(limits::CI_FILE + 1)));
     }
 
     #[test]
