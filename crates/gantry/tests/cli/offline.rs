@@ -154,6 +154,12 @@ async fn a_single_run_waits_for_jobs_and_ends() {
     write(&home, &format!("concurrent = 7\n{}", entry(&gitlab.url, &gitlab.runner_token, kubernetes)));
     home.gantry(&other).await.succeeded(&["no job for 1 s", "concurrent=1 "]);
     assert!(!home.config().with_file_name(".runner_system_id").exists(), "it has an id of its own");
+    // Neither limit is ever reached by a runner that cannot work.
+    write(&home, &entry(&gitlab.url, &gitlab.runner_token, "[runners.kubernetes]\ncontext = \"none\"\n"));
+    for limit in ["--wait-timeout=1", "--max-builds=1"] {
+        let ended = home.gantry(&[&other[..5], &[limit]].concat()).await;
+        ended.failed(&["the runner cannot work: the kubeconfig"]);
+    }
 }
 
 #[tokio::test]

@@ -1,21 +1,23 @@
 //! Counts the jobs of a single run by what passes between it and GitLab: a request for a job says
 //! that none runs, since only one may; the first update of a job says that it was taken. Whoever
-//! counts earlier could end the run between GitLab's answer and the job.
+//! counts earlier could end the run between GitLab's answer and the job. A runner that cannot begin
+//! is noticed here, too.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gantry_core::ClientIdentity;
+use gantry_core::error_chain::chain;
 use gantry_daemon::{Network, Outside, Signal};
 use gantry_gitlab::{Client, ClientError, ClientOptions};
 use gantry_http::{Body, ByteStream, HttpTransport, Timeouts, Transport, TransportError};
 use gantry_kube::{Access, Cluster, ConnectError, Driver};
 use http::{Method, Request, Response};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use url::Url;
 
@@ -39,17 +41,54 @@ pub(super) struct Counted {
 /// The network, counted. There are no metrics.
 pub(super) struct Counting {
     counted: Arc<watch::Sender<Counted>>,
+    first: First,
 }
 
+/// The first connections of the runner. A daemon tries again what does not work, because somebody
+/// may mend it; nobody mends the configuration of a single run.
+#[derive(Clone)]
+struct First(Arc<Mutex<Option<oneshot::Sender<String>>>>);
+
+/// Says why the runner cannot begin, if it cannot.
+pub(super) struct Beginning(oneshot::Receiver<String>);
+
 impl Counting {
-    pub(super) fn new() -> (Self, watch::Receiver<Counted>) {
+    pub(super) fn new() -> (Self, watch::Receiver<Counted>, Beginning) {
         let (counted, receiver) = watch::channel(Counted { jobs: 0, is_taking: false, idle: Some(Instant::now()) });
-        (Self { counted: Arc::new(counted) }, receiver)
+        let (tell, told) = oneshot::channel();
+        let first = First(Arc::new(Mutex::new(Some(tell))));
+        (Self { counted: Arc::new(counted), first }, receiver, Beginning(told))
     }
 }
 
-impl Outside for Counting {
-    fn gitlab(&self, options: ClientOptions) -> Result<Client, ClientError> {
+impl First {
+    /// Tells of a failure, unless the runner has begun.
+    fn saw<T, E: std::error::Error>(&self, result: &Result<T, E>) {
+        let Err(error) = result else { return };
+        if let Some(tell) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Nobody listens once the run has ended.
+            let _ = tell.send(chain(error));
+        }
+    }
+
+    /// From here on a failure is that of one job.
+    fn is_over(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl Beginning {
+    /// Ends with the reason if the runner cannot begin, and never otherwise.
+    pub(super) async fn failed(self) -> String {
+        match self.0.await {
+            Ok(why) => why,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Counting {
+    fn client(&self, options: ClientOptions) -> Result<Client, ClientError> {
         // What is no URL is explained by the client itself.
         let Ok(base) = Url::parse(&options.url) else { return Client::new(options) };
         let connections = gantry_http::Options {
@@ -62,6 +101,14 @@ impl Outside for Counting {
         let inner = HttpTransport::new(&base, connections)?;
         Client::with_transport(options, Arc::new(Counter { inner, counted: Arc::clone(&self.counted) }))
     }
+}
+
+impl Outside for Counting {
+    fn gitlab(&self, options: ClientOptions) -> Result<Client, ClientError> {
+        let client = self.client(options);
+        self.first.saw(&client);
+        client
+    }
 
     fn cluster(
         &self,
@@ -69,7 +116,15 @@ impl Outside for Counting {
         namespace: String,
         selector: String,
     ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>> {
-        Network.cluster(access, namespace, selector)
+        let first = self.first.clone();
+        let connecting = Network.cluster(access, namespace, selector);
+        async move {
+            let connected = connecting.await;
+            first.saw(&connected);
+            first.is_over();
+            connected
+        }
+        .boxed()
     }
 
     fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, gantry_daemon::BindError>> {
@@ -199,7 +254,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn limits_end_the_run_once() {
-        let (counting, counted) = Counting::new();
+        let (counting, counted, _beginning) = Counting::new();
         let (sender, mut signals) = mpsc::channel(4);
         let limits = Limits { jobs: Some(2), wait: Some(Duration::from_secs(60)) };
         let limiting = limit(counted, limits, sender);

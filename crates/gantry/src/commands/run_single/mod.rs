@@ -12,7 +12,7 @@ mod counting;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use gantry_daemon::{App, Options, signal_channel};
 
 pub(crate) use self::args::RunSingleArgs;
@@ -31,7 +31,7 @@ pub(crate) fn main(args: &RunSingleArgs, logging: Logging) -> anyhow::Result<Exi
         let directory = tempfile::Builder::new().prefix("gantry-").tempdir().context("no directory can be made")?;
         let single = configuration::make(args, directory.path())?;
         let limits = Limits { jobs: single.max_builds, wait: single.wait_timeout };
-        let (counting, counted) = Counting::new();
+        let (counting, counted, beginning) = Counting::new();
         let helper = helper_binary::load()?;
         let (sender, signals) = signal_channel();
         let options = Options {
@@ -48,6 +48,7 @@ pub(crate) fn main(args: &RunSingleArgs, logging: Logging) -> anyhow::Result<Exi
         let limiting = counting::limit(counted, limits, sender);
         tokio::select! {
             ended = app.run(signals) => Ok(run::exit_code(ended)),
+            why = beginning.failed() => bail!("the runner cannot work: {why}"),
             never = forwarding => match never {},
             never = limiting => match never {},
         }
