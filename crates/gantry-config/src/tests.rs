@@ -638,3 +638,14 @@ proptest! {
         let _ = load(&file_with(key, kind), &env).map_err(|problems| problems.to_string());
     }
 }
+
+#[test]
+fn an_address_of_gitlab_is_that_of_the_instance() {
+    let said = |url: &str| good(&runner("").replace("https://gitlab.example.com", url)).1;
+    for wrong in ["https://gitlab.example.com/api/v4", "http://h/api/v4/", "https://h/sub/api/v4/runners"] {
+        assert!(said(wrong).contains("runners[0].url: holds /api/v4, which is added to it"), "{wrong}");
+    }
+    for right in ["https://gitlab.example.com", "https://h/api", "https://h/gitlab", "https://api/v4"] {
+        assert_eq!(said(right), "", "{right}");
+    }
+}

@@ -215,3 +215,14 @@ async fn the_file_and_the_port() {
     std::fs::write(home.config(), "concurrent = \"x\"\n").expect("it works");
     home.gantry(&["doctor"]).await.failed(&["cannot be used: 1 error", "`gantry lint`"]);
 }
+
+#[tokio::test]
+async fn a_url_that_is_not_of_a_gitlab() {
+    let (gitlab, cluster, home) = (GitLab::start().await, Cluster::start().await, Home::new());
+    for (path, change) in [("/api/v4", "leave /api/v4 out of url"), ("/gitlab", "the address of the GitLab instance")] {
+        let url = format!("{}{path}", gitlab.url);
+        cluster.configure(&home, (&url, &gitlab.runner_token), "good", "");
+        let found = format!("error   gitlab: {url} is not the address of a GitLab, and no job will come");
+        home.gantry(&["doctor"]).await.failed(&[&found, "404", change]);
+    }
+}

@@ -83,6 +83,10 @@ pub(super) fn url(section: &Section<'_>, key: &'static str) -> String {
         );
     } else if url.trim_end_matches('/').ends_with("/ci") {
         section.problem(Severity::Warning, key, "ends in /ci, which is left out");
+    } else if url.split('/').skip(3).collect::<Vec<_>>().windows(2).any(|two| matches!(two, ["api", "v4"])) {
+        let message = "holds /api/v4, which is added to it: no job will come unless you write the address of the \
+                       GitLab instance alone";
+        section.problem(Severity::Warning, key, message);
     }
     url
 }

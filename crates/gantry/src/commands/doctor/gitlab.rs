@@ -43,8 +43,22 @@ pub(super) async fn examine(subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings = vec![gitlab(&runner.url, &reached)];
     findings.extend(certificate(&reached));
     findings.extend(clock(&reached, Timestamp::now()));
-    findings.push(token(subject, &client).await);
+    match verified(subject, &client).await {
+        // GitLab's API has a version, and verifies tokens; whoever knows neither is none.
+        VerifyOutcome::Unsure { message } if reached.status == 404 => return vec![no_gitlab(&runner.url, &message)],
+        outcome => findings.push(token(subject, outcome)),
+    }
     findings
+}
+
+fn no_gitlab(url: &str, message: &str) -> Finding {
+    let change = if url.contains("/api/v4") {
+        "leave /api/v4 out of url of the runner: it is added to the address of the GitLab instance"
+    } else {
+        "set url of the runner to the address of the GitLab instance: what stands before /users/sign_in in a browser; a \
+         path belongs to it only where the whole instance is below one"
+    };
+    Finding::error("gitlab", format!("{url} is not the address of a GitLab, and no job will come: {message}"), change)
 }
 
 fn unreachable(url: &str, why: &str) -> Finding {
@@ -100,13 +114,17 @@ fn clock(reached: &Reached, now: Timestamp) -> Option<Finding> {
     })
 }
 
-async fn token(subject: &Subject<'_>, client: &Client) -> Finding {
+async fn verified(subject: &Subject<'_>, client: &Client) -> VerifyOutcome {
     let runner = subject.runner;
     let info = wiring::runner_info(runner);
     let asked = client.verify(&runner.token, &subject.system_id, &info);
-    let outcome = tokio::time::timeout(WAIT, asked)
+    tokio::time::timeout(WAIT, asked)
         .await
-        .unwrap_or_else(|_| VerifyOutcome::Unsure { message: format!("no answer in {} s", WAIT.as_secs()) });
+        .unwrap_or_else(|_| VerifyOutcome::Unsure { message: format!("no answer in {} s", WAIT.as_secs()) })
+}
+
+fn token(subject: &Subject<'_>, outcome: VerifyOutcome) -> Finding {
+    let runner = subject.runner;
     match outcome {
         VerifyOutcome::Valid(found) => {
             let ends = coordinator::expiry(found.token_expires_at.as_deref()).or(runner.token_expires_at);
