@@ -21,6 +21,9 @@ pub const SELECTOR: &str = "gantry.dev/doctor=true";
 /// Containers of the pod whose start is waited for.
 const CONTAINERS: [&str; 2] = [HELPER, BUILD];
 
+/// How long looking for pods that others have left behind may take.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// How long the removal of the pod may take before it is said to be left behind.
 const REMOVAL: Duration = Duration::from_secs(30);
 
@@ -57,6 +60,11 @@ fn planned(runner: &RunnerSettings, context: &Context, image: &str) -> Result<Jo
     labels.retain(|name, _| name != LABEL_MANAGED);
     let (name, value) = SELECTOR.split_once('=').unwrap_or((SELECTOR, ""));
     labels.insert(name.to_owned(), value.to_owned());
+    // Who finds it when all this is over may remove it (`removed`).
+    let starts = i64::try_from(plan.start_timeout.as_secs()).unwrap_or(i64::MAX);
+    if let Some(lasts) = plan.pod.spec.as_mut().and_then(|spec| spec.active_deadline_seconds.as_mut()) {
+        *lasts = lasts.saturating_add(starts);
+    }
     Ok(plan)
 }
 
@@ -105,14 +113,25 @@ pub async fn started(
     Err(format!("the build container has not started in time {}", reasons.join("; ")))
 }
 
-/// Removes it.
+/// Removes it, and those of earlier trials whose process was killed.
 ///
 /// # Errors
 /// Says why it may be there still.
 pub async fn removed(cluster: &Cluster, pod: &PodRef) -> Result<(), String> {
-    match timeout(REMOVAL, cluster.delete_pod(pod, Some(0))).await {
+    // How late it is there, the pod itself says: a wrong clock here removes nothing too early. Who
+    // may not list pods leaves them.
+    let overdue = timeout(LOOK, cluster.overdue_pods(SELECTOR, pod)).await;
+    let removed = match timeout(REMOVAL, cluster.delete_pod(pod, Some(0))).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err(format!("it is still there after {} s", REMOVAL.as_secs())),
+    };
+    for pod in overdue.into_iter().flatten().flatten().filter(|other| other.uid != pod.uid) {
+        match timeout(REMOVAL, cluster.delete_pod(&pod, Some(0))).await {
+            Ok(Ok(())) => tracing::info!(pod = pod.name, "removed a trial pod that an earlier trial had left behind"),
+            // Whoever makes the next one tries again.
+            Ok(Err(_)) | Err(_) => {}
+        }
     }
+    removed
 }

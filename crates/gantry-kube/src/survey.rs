@@ -1,10 +1,10 @@
-//! Questions that no job needs an answer to, for `doctor`: what the API server is, whether it would
-//! take a pod, and what a command in a container says.
+//! What no job needs, for `doctor`: what the API server is, whether it would take a pod, what a
+//! command in a container says, and which trial pods were left behind.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Resource as _,
-    api::{AttachParams, PostParams},
+    api::{AttachParams, ListParams, PostParams},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -49,6 +49,18 @@ impl Cluster {
         retry::once(pods.create(&dry_run, pod)).await.map(|_| ())
     }
 
+    /// Pods of the selector that nobody waits for any more: when the API server made `newest`, which
+    /// is one of them, each was there for longer than its `activeDeadlineSeconds`. The kubelet ends
+    /// none that has no node. Tried once.
+    ///
+    /// # Errors
+    /// The API server cannot be asked, or says no.
+    pub async fn overdue_pods(&self, selector: &str, newest: &PodRef) -> Result<Vec<PodRef>, ApiError> {
+        let pods: Api<Pod> = Api::namespaced(self.client().clone(), self.namespace());
+        let found = retry::once(pods.list(&ListParams::default().labels(selector))).await?;
+        Ok(overdue(&found.items, newest))
+    }
+
     /// Runs a command in a container and waits for its end, for at most [`limits::SAID_DEADLINE`].
     ///
     /// # Errors
@@ -82,7 +94,46 @@ impl Cluster {
     }
 }
 
+/// Both times are of the API server's clock.
+fn overdue(pods: &[Pod], newest: &PodRef) -> Vec<PodRef> {
+    let made = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second());
+    let is_newest = |pod: &&Pod| pod.metadata.uid.as_ref() == Some(&newest.uid);
+    let Some(now) = pods.iter().find(is_newest).and_then(made) else { return Vec::new() };
+    let is_over = |pod: &&Pod| {
+        let lasts = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+        made(pod).zip(lasts).is_some_and(|(made, lasts)| made.saturating_add(lasts) < now)
+    };
+    let named = |pod: &Pod| Some(PodRef { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? });
+    pods.iter().filter(is_over).filter_map(named).collect()
+}
+
 fn said(stdout: &[u8], outcome: &ExecOutcome) -> Said {
     let success = outcome.end() == Some(crate::ExecEnd::Exited(0));
     Said { stdout: String::from_utf8_lossy(stdout).into_owned(), end: outcome.explain(), success }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_that_nobody_waits_for() {
+        let pod = |name: &str, made: &str, lasts: Option<i64>| -> Pod {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": name, "uid": name, "creationTimestamp": made},
+                "spec": {"containers": [], "activeDeadlineSeconds": lasts},
+            }))
+            .unwrap()
+        };
+        let at = |time: &str| format!("2015-10-21T{time}Z");
+        let pods = [
+            pod("old", &at("07:00:00"), Some(600)),
+            pod("young", &at("07:20:00"), Some(600)),
+            pod("unbounded", &at("06:00:00"), None),
+            pod("newest", &at("07:28:00"), Some(600)),
+        ];
+        let newest = |name: &str| PodRef { name: name.to_owned(), uid: name.to_owned() };
+        assert_eq!(overdue(&pods, &newest("newest")), [newest("old")]);
+        assert_eq!(overdue(&pods, &newest("gone")), [], "nobody knows how late it is there");
+    }
 }

@@ -2,9 +2,12 @@
 //! each in its own way.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Stdio;
 
 use gantry_sim_kube::{Config, SimKube};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use crate::harness::{Ended, GitLab, Home, LONG, spawn};
 
@@ -214,6 +217,32 @@ async fn the_file_and_the_port() {
     assert!(!ended.text.contains("hunter2"), "{}", ended.text);
     std::fs::write(home.config(), "concurrent = \"x\"\n").expect("it works");
     home.gantry(&["doctor"]).await.failed(&["cannot be used: 1 error", "`gantry lint`"]);
+}
+
+#[tokio::test]
+async fn an_interrupt_removes_the_trial_pod() {
+    let (gitlab, cluster, home) = (GitLab::start().await, Cluster::start().await, Home::new());
+    let volume = "[[runners.kubernetes.volumes.pvc]]\nname = \"absent\"\nmount_path = \"/x\"\n";
+    cluster.configure(&home, (&gitlab.url, &gitlab.runner_token), "good", volume);
+    let mut command = home.command(Path::new(env!("CARGO_BIN_EXE_gantry")), &["doctor", "--pod"]);
+    let mut doctor = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
+    let mut log = BufReader::new(doctor.stderr.take().expect("a log")).lines();
+    let mut says = String::new();
+    while !says.contains("making a trial pod in namespace good") {
+        says = log.next_line().await.expect("it works").expect("it goes on");
+    }
+    let mut seen = vec![0; 64];
+    let read = doctor.stdout.as_mut().expect("an output").read(&mut seen).await.expect("it works");
+    assert!(read > 0, "what was found is shown before all is over");
+    let kill = format!("kill -INT {}", doctor.id().expect("it runs"));
+    tokio::process::Command::new("sh").args(["-c", &kill]).status().await.expect("a shell");
+    let ended = tokio::time::timeout(LONG, doctor.wait_with_output()).await.expect("in time").expect("it works");
+    let text = String::from_utf8_lossy(&ended.stdout);
+    assert_eq!(ended.status.code(), Some(1), "{text}");
+    assert!(text.contains("error   pod: interrupted before the trial pod had started"), "{text}");
+    let lists = cluster.client.get(format!("{}/api/v1/namespaces/good/pods", cluster.url)).bearer_auth(&cluster.admin);
+    let pods: Value = lists.send().await.expect("it works").json().await.expect("it works");
+    assert_eq!(pods["items"], json!([]), "{text}");
 }
 
 #[tokio::test]

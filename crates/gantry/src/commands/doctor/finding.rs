@@ -44,10 +44,15 @@ impl Finding {
     }
 }
 
+/// Where text for people goes.
+pub(super) type Show = Box<dyn FnMut(&str) -> anyhow::Result<()>>;
+
 /// Everything that was found, runner by runner; those of no runner come first, under no name.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Report {
     parts: Vec<(String, Vec<Finding>)>,
+    /// Shows each finding as it comes, since the next check may take minutes.
+    show: Option<Show>,
 }
 
 /// A finding with its runner, for scripts.
@@ -60,18 +65,37 @@ struct Line<'a> {
 }
 
 impl Report {
+    /// One that people read while it is made.
+    pub(super) fn shown(show: Show) -> Self {
+        Self { show: Some(show), ..Self::default() }
+    }
+
     /// Adds findings. Whatever they quote of others, no secret that is known now is in them.
-    pub(super) fn add(&mut self, runner: &str, findings: Vec<Finding>) {
+    ///
+    /// # Errors
+    /// They cannot be shown.
+    pub(super) fn add(&mut self, runner: &str, findings: Vec<Finding>) -> anyhow::Result<()> {
         let clean = |finding: Finding| Finding {
             found: gantry_daemon::redact(None, &finding.found).into_owned(),
             change: finding.change.map(|change| gantry_daemon::redact(None, &change).into_owned()),
             ..finding
         };
-        let findings = findings.into_iter().map(clean);
-        match self.parts.last_mut().filter(|(name, _)| name == runner) {
-            Some((_, list)) => list.extend(findings),
-            None => self.parts.push((runner.to_owned(), findings.collect())),
+        let findings: Vec<Finding> = findings.into_iter().map(clean).collect();
+        if self.parts.last().is_none_or(|(name, _)| name != runner) {
+            if !runner.is_empty() {
+                self.show(&format!("\nrunner {runner:?}\n"))?;
+            }
+            self.parts.push((runner.to_owned(), Vec::new()));
         }
+        self.show(&findings.iter().map(text).collect::<String>())?;
+        if let Some((_, list)) = self.parts.last_mut() {
+            list.extend(findings);
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, text: &str) -> anyhow::Result<()> {
+        self.show.as_mut().map_or(Ok(()), |show| show(text))
     }
 
     /// The worst of all.
@@ -83,29 +107,14 @@ impl Report {
         self.parts.iter().flat_map(|(runner, list)| list.iter().map(move |finding| Line { runner, finding }))
     }
 
-    /// For people.
-    pub(super) fn text(&self) -> String {
-        let mut lines = Vec::new();
-        for (runner, findings) in &self.parts {
-            if !runner.is_empty() {
-                lines.push(format!("\nrunner {runner:?}"));
-            }
-            for finding in findings {
-                let mark = match finding.grade {
-                    Grade::Ok => "ok     ",
-                    Grade::Warning => "warning",
-                    Grade::Error => "error  ",
-                };
-                lines.push(format!("{mark} {}: {}", finding.check, finding.found));
-                if let Some(change) = &finding.change {
-                    lines.push(format!("        change: {change}"));
-                }
-            }
-        }
+    /// The last line for people.
+    ///
+    /// # Errors
+    /// It cannot be shown.
+    pub(super) fn sum_up(&mut self) -> anyhow::Result<()> {
         let count = |grade| self.findings().filter(|line| line.finding.grade == grade).count();
         let (errors, warnings) = (counted(count(Grade::Error), "error"), counted(count(Grade::Warning), "warning"));
-        lines.push(format!("\n{errors}, {warnings}\n"));
-        lines.join("\n")
+        self.show(&format!("\n{errors}, {warnings}\n"))
     }
 
     /// For scripts.
@@ -116,21 +125,42 @@ impl Report {
     }
 }
 
+/// For people.
+fn text(finding: &Finding) -> String {
+    let mark = match finding.grade {
+        Grade::Ok => "ok     ",
+        Grade::Warning => "warning",
+        Grade::Error => "error  ",
+    };
+    let change = finding.change.as_ref().map(|change| format!("        change: {change}\n"));
+    format!("{mark} {}: {}\n{}", finding.check, finding.found, change.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
 
     #[test]
     fn a_report_for_people_and_for_scripts() {
-        let mut report = Report::default();
+        let seen = Rc::new(RefCell::new(String::new()));
+        let sees = Rc::clone(&seen);
+        let mut report = Report::shown(Box::new(move |text| {
+            sees.borrow_mut().push_str(text);
+            Ok(())
+        }));
         assert_eq!(report.worst(), Grade::Ok);
-        report.add("", vec![Finding::ok("proxy", "none")]);
-        report.add("a", vec![Finding::warning("token", "ends soon", "renew it")]);
-        report.add("a", vec![Finding::error("rights", "no create on pods", "grant it")]);
+        report.add("", vec![Finding::ok("proxy", "none")]).unwrap();
+        assert_eq!(*seen.borrow(), "ok      proxy: none\n", "before the next check begins");
+        report.add("a", vec![Finding::warning("token", "ends soon", "renew it")]).unwrap();
+        report.add("a", vec![Finding::error("rights", "no create on pods", "grant it")]).unwrap();
         assert_eq!(report.worst(), Grade::Error);
+        report.sum_up().unwrap();
         let text = "ok      proxy: none\n\nrunner \"a\"\nwarning token: ends soon\n        change: renew it\n\
                     error   rights: no create on pods\n        change: grant it\n\n1 error, 1 warning\n";
-        assert_eq!(report.text(), text);
+        assert_eq!(*seen.borrow(), text);
         let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
         assert_eq!(json[0], serde_json::json!({"check": "proxy", "grade": "ok", "found": "none"}));
         assert_eq!(json[2]["runner"], "a");

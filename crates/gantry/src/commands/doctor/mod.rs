@@ -22,11 +22,13 @@ use anyhow::bail;
 use clap::Args;
 use gantry_config::{RunnerSettings, Settings};
 use gantry_daemon::HelperBinaries;
+use tokio_util::sync::CancellationToken;
 
 use self::finding::{Finding, Grade, Report};
+use self::trial::Trialable;
 use crate::commands::config_path::ConfigArg;
 use crate::commands::runner_file::RunnerFile;
-use crate::commands::{output, runtime};
+use crate::commands::{interrupted, output, runtime};
 use crate::{exit_status, helper_binary};
 
 /// Arguments of `gantry doctor`.
@@ -68,8 +70,20 @@ struct Subject<'a> {
 pub(crate) fn main(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.resolve();
     let helper = if args.pod { Some(helper_binary::load()?) } else { None };
-    let report = runtime()?.block_on(examine(args, &config, helper.as_ref()))?;
-    output(&if args.json { report.json()? } else { report.text() })?;
+    let mut report = if args.json { Report::default() } else { Report::shown(Box::new(output)) };
+    runtime()?.block_on(async {
+        let stop = CancellationToken::new();
+        let _guard = stop.clone().drop_guard();
+        if helper.is_some() {
+            // From here on a signal ends nothing by itself: there may be a pod to remove.
+            tokio::spawn(cancel_when_interrupted(stop.clone()));
+        }
+        examine(args, &config, helper.as_ref(), &stop, &mut report).await
+    })?;
+    report.sum_up()?;
+    if args.json {
+        output(&report.json()?)?;
+    }
     let worst = report.worst();
     let failed = worst == Grade::Error || (args.strict && worst == Grade::Warning);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -84,18 +98,29 @@ pub(crate) async fn missing_rights(cluster: &gantry_kube::Cluster) -> Vec<String
     findings.map(|finding| format!("{} ({})", finding.found, finding.change.unwrap_or_default())).collect()
 }
 
-async fn examine(args: &DoctorArgs, config: &Path, helper: Option<&HelperBinaries>) -> anyhow::Result<Report> {
-    let mut report = Report::default();
+async fn cancel_when_interrupted(stop: CancellationToken) {
+    if stop.run_until_cancelled(interrupted()).await.is_some() {
+        stop.cancel();
+    }
+}
+
+async fn examine(
+    args: &DoctorArgs,
+    config: &Path,
+    helper: Option<&HelperBinaries>,
+    stop: &CancellationToken,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let (settings, unusable) = match local::configuration(config) {
         Ok(read) => read,
         Err(findings) => {
-            report.add("", findings);
-            return Ok(report);
+            report.add("", findings)?;
+            return Ok(());
         }
     };
-    report.add("", unusable);
-    report.add("", local::proxies());
-    report.add("", local::metrics(&settings).await);
+    report.add("", unusable)?;
+    report.add("", local::proxies())?;
+    report.add("", local::metrics(&settings).await)?;
     let chosen = |runner: &&RunnerSettings| args.runner.as_ref().is_none_or(|name| runner.name == *name);
     let runners: Vec<&RunnerSettings> = settings.runners.iter().filter(chosen).collect();
     if let (true, Some(name)) = (runners.is_empty(), &args.runner) {
@@ -111,15 +136,31 @@ async fn examine(args: &DoctorArgs, config: &Path, helper: Option<&HelperBinarie
             directories: gantry_daemon::certificate_directories(config),
             system_id: gantry_daemon::system_id(config)?,
         };
-        report.add(&runner.name, gitlab::examine(&subject).await);
-        report.add(&runner.name, cache::examine(&subject, args.cache).await);
-        let (found, cluster) = cluster::examine(&subject).await;
-        report.add(&runner.name, found);
-        if let (Some(helper), Some(cluster)) = (helper, cluster) {
-            report.add(&runner.name, trial::examine(&subject, cluster, helper, args.image.as_deref()).await);
+        let looked = stop.run_until_cancelled(examine_runner(&subject, args.cache, report)).await;
+        let Some(trialable) = looked.transpose()? else {
+            let found = Finding::error("doctor", "was interrupted before it has seen everything", "call it again");
+            return report.add(&runner.name, vec![found]);
+        };
+        if let (Some(helper), Some(cluster)) = (helper, trialable) {
+            let image = args.image.as_deref();
+            report.add(&runner.name, trial::examine(&subject, cluster, helper, image, stop).await)?;
         }
     }
-    Ok(report)
+    Ok(())
+}
+
+/// What is found without a pod. Also returns the cluster, if it would take one.
+async fn examine_runner(
+    subject: &Subject<'_>,
+    writes_cache: bool,
+    report: &mut Report,
+) -> anyhow::Result<Option<Trialable>> {
+    let name = &subject.runner.name;
+    report.add(name, gitlab::examine(subject).await)?;
+    report.add(name, cache::examine(subject, writes_cache).await)?;
+    let (found, cluster) = cluster::examine(subject).await;
+    report.add(name, found)?;
+    Ok(cluster)
 }
 
 /// The entries of a file, for a first finding about each that cannot work.

@@ -4,13 +4,15 @@
 use gantry_core::error_chain::chain;
 use gantry_daemon::{trial, wiring};
 use gantry_gitlab::Client;
-use gantry_kube::{Cluster, Driver, HelperBinaries, PodRef};
+use gantry_kube::{Cluster, CreateError, Driver, HelperBinaries, PodRef, facts};
 use gantry_plan::JobPlan;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Subject;
 use super::finding::Finding;
 use super::own_namespace;
+use crate::commands::LAST_ANSWER;
 
 /// A cluster that would take a trial pod.
 pub(super) struct Trialable {
@@ -35,44 +37,90 @@ pub(super) async fn examine(
     trialable: Trialable,
     helper: &HelperBinaries,
     image: Option<&str>,
+    stop: &CancellationToken,
 ) -> Vec<Finding> {
     let plan = match plan(subject, image) {
         Ok(plan) => plan,
         Err(why) => return vec![Finding::error("pod", why, "change the setting or the --image that it names")],
     };
     let Trialable { cluster, driver } = trialable;
-    let looking = look(subject, &cluster, &plan, helper);
+    tracing::info!(
+        "making a trial pod in namespace {} and waiting for it, for at most {} s",
+        cluster.namespace(),
+        plan.start_timeout.as_secs()
+    );
+    let looking = look(subject, &cluster, &plan, helper, stop);
     tokio::select! {
         findings = looking => findings,
         () = driver => vec![Finding::error("pod", "the watch of pods has ended", "try again")],
     }
 }
 
-async fn look(subject: &Subject<'_>, cluster: &Cluster, plan: &JobPlan, helper: &HelperBinaries) -> Vec<Finding> {
+async fn look(
+    subject: &Subject<'_>,
+    cluster: &Cluster,
+    plan: &JobPlan,
+    helper: &HelperBinaries,
+    stop: &CancellationToken,
+) -> Vec<Finding> {
     let begun = Instant::now();
     let deadline = begun + plan.start_timeout;
-    let pod = match cluster.create_pod(&plan.pod, deadline, |_| {}).await {
+    let Some(made) = made(cluster, plan, deadline, stop).await else {
+        let name = plan.pod.metadata.name.as_deref().unwrap_or_default();
+        let change = format!("kubectl delete pod --ignore-not-found -n {} {name}", cluster.namespace());
+        return vec![Finding::error(
+            "pod",
+            "interrupted while a trial pod was being made, which may still come",
+            change,
+        )];
+    };
+    let pod = match made {
         Ok(pod) => pod,
         Err(error) => return vec![Finding::error("pod", chain(&error), "what the message says")],
     };
-    let mut findings = Vec::new();
-    match trial::started(cluster, &pod, helper, deadline).await {
-        Ok(()) => {
-            let seconds = begun.elapsed().as_secs_f64();
-            let found = format!("a trial pod started in {seconds:.1} s: images are there, the helper runs");
-            findings.push(Finding::ok("pod", found));
-            findings.push(sees_gitlab(subject, cluster, &pod).await);
+    let trial = async {
+        match trial::started(cluster, &pod, helper, deadline).await {
+            Ok(()) => {
+                let seconds = begun.elapsed().as_secs_f64();
+                let found = format!("a trial pod started in {seconds:.1} s: images are there, the helper runs");
+                vec![Finding::ok("pod", found), sees_gitlab(subject, cluster, &pod).await]
+            }
+            Err(why) => {
+                let change = "what the message says; the images are `image` and helper_image, the time poll_timeout and prepare_timeout";
+                vec![Finding::error("pod", format!("a trial pod does not start: {why}"), change)]
+            }
         }
-        Err(why) => {
-            let change = "what the message says; the images are `image` and helper_image, the time poll_timeout and prepare_timeout";
-            findings.push(Finding::error("pod", format!("a trial pod does not start: {why}"), change));
-        }
-    }
+    };
+    let mut findings = stop.run_until_cancelled(trial).await.unwrap_or_else(|| {
+        let state = cluster.watch_pod(&pod).current();
+        let reasons = state.facts().map(facts::pending_reasons).unwrap_or_default().join("; ");
+        vec![Finding::error(
+            "pod",
+            format!("interrupted before the trial pod had started {reasons}").trim_end(),
+            "call it again",
+        )]
+    });
     if let Err(why) = trial::removed(cluster, &pod).await {
         let change = format!("kubectl delete pod -n {} {}", cluster.namespace(), pod.name);
         findings.push(Finding::warning("pod", format!("the trial pod could not be removed: {why}"), change));
     }
     findings
+}
+
+/// Makes the pod. An interrupt leaves the request a moment, so that it is known whether there is a
+/// pod to remove; `None`: nobody knows.
+async fn made(
+    cluster: &Cluster,
+    plan: &JobPlan,
+    deadline: Instant,
+    stop: &CancellationToken,
+) -> Option<Result<PodRef, CreateError>> {
+    let making = cluster.create_pod(&plan.pod, deadline, |_| {});
+    tokio::pin!(making);
+    tokio::select! {
+        made = &mut making => Some(made),
+        () = stop.cancelled() => tokio::time::timeout(LAST_ANSWER, making).await.ok(),
+    }
 }
 
 /// Whether the agent could report by itself.
