@@ -2,6 +2,7 @@
 //! declaration of each of its keys (`declare.rs` says how). Every value is checked and every
 //! default is applied. Runners are in [`runner`], their pods in [`kubernetes`].
 
+use core::net::Ipv6Addr;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -226,13 +227,21 @@ fn listen_address(section: &Section<'_>, key: &'static str) -> Option<String> {
     Some(address)
 }
 
+/// An IPv6 address with a port as a URL needs it: what a pod is told as its own has no brackets.
+fn in_brackets(address: String) -> String {
+    match address.rsplit_once(':') {
+        Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() => format!("[{host}]:{port}"),
+        _ => address,
+    }
+}
+
 fn advertise_address(section: &Section<'_>, key: &'static str) -> Option<String> {
     let written = section.text(key).filter(|address| !address.is_empty())?;
     if section.text("listen_address").is_none() {
         let message = "has no effect: listen_address is not set, and without it there are no sessions";
         section.problem(Severity::Warning, key, message);
     }
-    let address = variables::expand(&written, section.report.env);
+    let address = in_brackets(variables::expand(&written, section.report.env));
     if address.contains("://") {
         section.problem(Severity::Error, key, "must be host:port without a scheme");
     } else if address.is_empty() || address.starts_with(':') {

@@ -649,3 +649,17 @@ fn an_address_of_gitlab_is_that_of_the_instance() {
         assert_eq!(said(right), "", "{right}");
     }
 }
+
+#[test]
+fn an_advertised_address_of_ipv6_has_brackets() {
+    let told = |address: &str| {
+        let text = format!("[session_server]\nlisten_address = \":8093\"\nadvertise_address = \"{address}\"\n");
+        let env = |name: &str| (name == "POD_IP").then(|| "fd00::5".to_owned());
+        load(&text, &env).unwrap().settings.session_server.advertise_address.unwrap()
+    };
+    assert_eq!(told("$POD_IP:18093"), "[fd00::5]:18093");
+    assert_eq!(told("$POD_IP:8093"), "[fd00::5]:8093");
+    for as_it_is in ["[fd00::5]:8093", "10.0.0.5:8093", "runner.example.com:8093", "runner"] {
+        assert_eq!(told(as_it_is), as_it_is);
+    }
+}
