@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use gantry_config::RunnerSettings;
 use gantry_core::Secret;
-use gantry_core::short_token::short_token;
 use gantry_gitlab::{Client, ClientError, ClientOptions, RunnerInfo};
 use gantry_kube::{Cluster, HelperBinaries};
 use gantry_plan::Fleet;
@@ -81,11 +80,7 @@ impl Shared {
     /// # Errors
     /// A certificate that the settings name cannot be used.
     pub(crate) fn gitlab(&self, settings: &RunnerSettings) -> Result<(Client, RunnerLabels), ClientError> {
-        let labels = RunnerLabels {
-            runner: short_token(settings.token.expose()).to_owned(),
-            name: settings.name.clone(),
-            system_id: self.system_id.clone(),
-        };
+        let labels = RunnerLabels::of(settings, &self.system_id);
         let client = self.outside.gitlab(ClientOptions {
             on_request: Some({
                 let (metrics, labels) = (Arc::clone(&self.metrics), labels.clone());
