@@ -277,7 +277,7 @@ fn text(bytes: Vec<u8>) -> Result<String, NoText> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-        NoText::NotUtf8 { line: before.iter().filter(|byte| **byte == b'\n').count() + 1 }
+        NoText::NotUtf8 { line: before.split(|byte| *byte == b'\n').count() }
     })
 }
 

@@ -88,7 +88,8 @@ impl std::fmt::Debug for HostTools {
         let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
         let mut shown = f.debug_struct("HostTools");
         let except: Vec<&str> = self.except.iter().map(|(name, _)| name.as_str()).collect();
-        shown.field("env", &names).field("view", &self.view).field("except", &except).finish()
+        shown.field("env", &names).field("view", &self.view).field("except", &except);
+        shown.field("need_programs", &self.need_programs).finish()
     }
 }
 

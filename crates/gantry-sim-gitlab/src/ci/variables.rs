@@ -81,12 +81,26 @@ pub(super) fn expand(text: &str, lookup: &Lookup) -> String {
 
 /// The names that a text refers to.
 pub(super) fn references(text: &str) -> Vec<&str> {
-    let parts = text.split('$').skip(1).map(|after| {
-        let inner = after.strip_prefix('{').unwrap_or(after);
+    let parts = text.split('$').skip(1).filter_map(|after| {
+        let (inner, close) = after.strip_prefix('{').map_or((after, ""), |inner| (inner, "}"));
         let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
-        inner.get(..end).unwrap_or_default()
+        let (name, rest) = inner.split_at_checked(end)?;
+        rest.starts_with(close).then_some(name)
     });
     parts.filter(|name| !name.is_empty()).collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    No,
+    OnTheWay,
+    Done,
+}
+
+fn set(seen: &mut [Seen], place: usize, to: Seen) {
+    if let Some(slot) = seen.get_mut(place) {
+        *slot = to;
+    }
 }
 
 /// Variables that refer to one another in a circle, if any do; not one that refers to itself.
@@ -99,28 +113,31 @@ pub(super) fn circle(variables: &[CiVariable]) -> Option<Vec<&str>> {
         let places = references(&text).into_iter().filter_map(|name| by_name.get(name).copied());
         places.filter(|other| *other != place).collect::<Vec<_>>()
     };
-    let mut is_done = vec![false; variables.len()];
+    let mut seen = vec![Seen::No; variables.len()];
     for start in 0..variables.len() {
         // The way to here, with what is still to be looked at from each step.
-        let mut way = vec![(start, edges(start))];
-        while let Some((place, open)) = way.last_mut() {
-            let place = *place;
-            match open.pop() {
-                Some(next) => {
-                    if let Some(from) = way.iter().position(|(step, _)| *step == next) {
-                        let names = way.iter().skip(from).filter_map(|(step, _)| variables.get(*step));
-                        return Some(names.map(|variable| variable.key.as_str()).collect());
-                    }
-                    if !is_done.get(next).copied().unwrap_or(true) {
-                        way.push((next, edges(next)));
-                    }
+        let mut way = Vec::new();
+        let mut next = Some(start);
+        loop {
+            match next.map(|place| (place, seen.get(place).copied().unwrap_or(Seen::Done))) {
+                Some((place, Seen::No)) => {
+                    way.push((place, edges(place)));
+                    set(&mut seen, place, Seen::OnTheWay);
                 }
+                Some((place, Seen::OnTheWay)) => {
+                    let circle = way.iter().skip_while(|(step, _)| *step != place);
+                    let names = circle.filter_map(|(step, _)| Some(variables.get(*step)?.key.as_str()));
+                    return Some(names.collect());
+                }
+                Some((_, Seen::Done)) => {}
                 None => {
-                    way.pop();
-                    if let Some(done) = is_done.get_mut(place) {
-                        *done = true;
-                    }
+                    let Some((place, _)) = way.pop() else { break };
+                    set(&mut seen, place, Seen::Done);
                 }
+            }
+            next = way.last_mut().and_then(|(_, open)| open.pop());
+            if way.is_empty() {
+                break;
             }
         }
     }

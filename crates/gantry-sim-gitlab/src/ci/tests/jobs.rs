@@ -384,3 +384,8 @@ fn every_reason_of_gitlab_can_be_tried_again() {
         assert_eq!(job(&format!("a: {{script: x, retry: {{max: 1, when: [{reason}]}}}}\n")).retry.when, [reason]);
     }
 }
+
+#[test]
+fn a_description_may_be_a_number() {
+    pipeline("variables: {V: {value: x, description: 5}}\na: {script: x}\n");
+}

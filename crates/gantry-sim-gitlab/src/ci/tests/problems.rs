@@ -222,7 +222,19 @@ fn variables_in_a_circle_are_named() {
         "A: $B, B: $C, C: $D$E, D: $E, E: ''",
         "A: $B, B: {value: $A, expand: false}",
         "A: $B, B: $$A",
+        "A: $B, B: '${A'",
     ] {
         super::pipeline(&of(fine));
     }
+}
+
+#[test]
+fn dates_need_quotes() {
+    assert_eq!(
+        problems("a: {script: x, variables: {WHEN: 2024-01-02, AT: 2024-01-02 10:00:00, OK: '2024-01-02'}}\n"),
+        [
+            "1: Tried to load unspecified class: Date; 2024-01-02 is a date to GitLab: put it in quotes",
+            "1: Tried to load unspecified class: Time; 2024-01-02 10:00:00 is a time to GitLab: put it in quotes",
+        ]
+    );
 }
