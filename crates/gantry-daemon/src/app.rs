@@ -218,8 +218,8 @@ impl App {
         ServerState { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
     }
 
-    /// Works until it is told to end, which is heard at once: whoever connects to a cluster may have
-    /// to wait for it.
+    /// Works until it is told to end, which is heard at once: whoever connects to a cluster may
+    /// have to wait for it.
     async fn main_loop(&mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {
         let reload = Notify::new();
         let told = async {

@@ -75,7 +75,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// A client for the GitLab of an entry, whose requests count in its metrics; and its names there.
+    /// A client for the GitLab of an entry, whose requests count in its metrics; and its names
+    /// there.
     ///
     /// # Errors
     /// A certificate that the settings name cannot be used.

@@ -214,8 +214,8 @@ impl Client {
         Poll { answer, pushed_back: exchanged.pushed_back, last_update }
     }
 
-    /// Reports a state of a job (`PUT jobs/<id>`). The answer may take `time`, with all tries and the
-    /// waits between them.
+    /// Reports a state of a job (`PUT jobs/<id>`). The answer may take `time`, with all tries and
+    /// the waits between them.
     pub async fn update_job(
         &self,
         job: &JobCredentials,

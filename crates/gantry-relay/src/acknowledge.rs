@@ -1,6 +1,6 @@
-//! Two-phase acceptance: a job is GitLab's until `PUT running`. Two minutes after the last word about
-//! a job that was not acknowledged, be it `PUT pending`, GitLab lets it fail and begins it anew as a
-//! job of its own (GitLab server, `runner_provisioning_timeout`).
+//! Two-phase acceptance: a job is GitLab's until `PUT running`. Two minutes after the last word
+//! about a job that was not acknowledged, be it `PUT pending`, GitLab lets it fail and begins it
+//! anew as a job of its own (GitLab server, `runner_provisioning_timeout`).
 
 use std::time::Duration;
 

@@ -84,8 +84,8 @@ const LIST_LIMIT: Duration = Duration::from_secs(4);
 const CLAIMS_AT_ONCE: usize = 32;
 
 /// How long a namespace that jobs have chosen is watched although it has no pods of ours and no job
-/// of this process: the next such job mostly comes sooner, and then those of a manager that has died
-/// meanwhile are found at once.
+/// of this process: the next such job mostly comes sooner, and what another manager begins there
+/// meanwhile is found if that dies.
 pub(super) const KEPT: Duration = Duration::from_hours(1);
 
 impl Site {

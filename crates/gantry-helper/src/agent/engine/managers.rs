@@ -70,8 +70,8 @@ impl Job {
         }
     }
 
-    /// GitLab has let a job fail by now that it was not told to run, and has begun it anew: this one
-    /// must not start any more.
+    /// GitLab has let a job fail by now that it was not told to run, and has begun it anew: this
+    /// one must not start any more.
     pub(super) fn on_no_start(&mut self) {
         let seconds = AGENT_WITHOUT_GO.as_secs();
         let message = format!("the pod had all of the job, and no runner manager told it to start within {seconds} s");
