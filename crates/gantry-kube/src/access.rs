@@ -10,7 +10,7 @@ use gantry_core::proxy::Proxies;
 use gantry_http::roots;
 use kube::{
     Client, Config,
-    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
@@ -301,8 +301,7 @@ fn proxy_of(proxies: &Proxies, server: &http::Uri) -> Result<Option<http::Uri>, 
 async fn kubeconfig(path: Option<PathBuf>, context: Option<String>) -> Result<Config, ConnectError> {
     let file =
         path.as_ref().map_or_else(|| "(KUBECONFIG or ~/.kube/config)".to_owned(), |path| path.display().to_string());
-    let failed =
-        |error: &kube::config::KubeconfigError| ConnectError::Kubeconfig { file: file.clone(), message: chain(error) };
+    let failed = |error: &KubeconfigError| ConnectError::Kubeconfig { file: file.clone(), message: chain(error) };
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     let parsed = read_kubeconfig(path.as_deref()).map_err(|error| failed(&error))?;
     let own = own_proxy(&parsed, options.context.as_deref());
@@ -317,11 +316,27 @@ async fn kubeconfig(path: Option<PathBuf>, context: Option<String>) -> Result<Co
     Ok(config)
 }
 
-fn read_kubeconfig(path: Option<&Path>) -> Result<Kubeconfig, kube::config::KubeconfigError> {
+fn read_kubeconfig(path: Option<&Path>) -> Result<Kubeconfig, KubeconfigError> {
     match path {
         Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
+        None => merged(kubeconfig_files(None)),
     }
+}
+
+/// What several files say together. As with kubectl, one that does not exist says nothing, unless
+/// there is no other.
+fn merged(mut paths: Vec<PathBuf>) -> Result<Kubeconfig, KubeconfigError> {
+    let first = paths.first().cloned();
+    // What exists and cannot be looked at is an error when it is read.
+    paths.retain(|path| path.try_exists().unwrap_or(true));
+    if paths.is_empty() {
+        paths.push(first.ok_or(KubeconfigError::FindPath)?);
+    }
+    let mut all = Kubeconfig::default();
+    for path in paths {
+        all = all.merge(Kubeconfig::read_from(path)?)?;
+    }
+    Ok(all)
 }
 
 /// The variable that names kubeconfigs, and where one is in the home of a user without it.
@@ -334,7 +349,7 @@ fn kubeconfig_files(path: Option<&Path>) -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     match (path, variable(KUBECONFIG), variable("HOME")) {
         (Some(path), ..) => vec![path.to_owned()],
-        (None, Some(list), _) => std::env::split_paths(&list).collect(),
+        (None, Some(list), _) => std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect(),
         (None, None, Some(home)) => vec![Path::new(&home).join(USUAL_KUBECONFIG)],
         (None, None, None) => Vec::new(),
     }

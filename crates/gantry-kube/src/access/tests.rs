@@ -120,3 +120,20 @@ async fn what_a_plugin_answers_is_used() {
     let error = client(&access).await.err().unwrap().to_string();
     assert!(error.contains("auth exec command") && error.contains("exit status: 3"), "{error}");
 }
+
+#[test]
+fn a_kubeconfig_of_several_that_does_not_exist_says_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let first = write("first", "current-context: here\n");
+    let second = write("second", "current-context: there\nclusters: [{name: c, cluster: {server: 'https://a'}}]\n");
+    let missing = directory.path().join("missing");
+    let all = merged(vec![missing.clone(), first, second]).unwrap();
+    assert_eq!((all.current_context.as_deref(), all.clusters.len()), (Some("here"), 1));
+    let error = chain(&merged(vec![missing.clone()]).unwrap_err());
+    assert!(error.contains(&missing.display().to_string()), "{error}");
+}
