@@ -162,14 +162,32 @@ pub(crate) async fn client(access: &Access) -> Result<(Client, Target), ConnectE
     let mut target = target(access);
     let mut config = config(access).await?;
     target.url = address(&config.cluster_url);
-    if config.root_cert.is_none() && config.root_cert_file.is_none() {
-        config.root_cert = Some(roots::system_and_bundled().iter().map(|root| root.to_vec()).collect());
-    }
-    // The library reads the file by itself; without this it would ask for the system's authorities
-    // before, which a container may not have.
-    config.root_cert.get_or_insert_default();
+    config.root_cert = Some(match config.root_cert.take() {
+        Some(configured) => usable(configured, &target)?,
+        None => roots::system_and_bundled().iter().map(|root| root.to_vec()).collect(),
+    });
     let client = connector::client(config).await.map_err(|error| ConnectError::Client { message: chain(&error) })?;
     Ok((client, target))
+}
+
+/// Authorities without those that are damaged: one of them would make the library refuse all.
+fn usable(mut configured: Vec<Vec<u8>>, target: &Target) -> Result<Vec<Vec<u8>>, ConnectError> {
+    let all = configured.len();
+    configured.retain(|der| roots::is_usable(&CertificateDer::from(der.as_slice())));
+    let Target { ca_from, ca_advice, .. } = target;
+    let remark = roots_damaged(all - configured.len(), all);
+    if configured.is_empty() {
+        let message = if all == 0 { "there is no certificate".to_owned() } else { remark };
+        return Err(ConnectError::Client { message: format!("{ca_from}: {message}: {ca_advice}") });
+    }
+    if configured.len() < all {
+        tracing::warn!("{ca_from}: {remark}");
+    }
+    Ok(configured)
+}
+
+fn roots_damaged(damaged: usize, all: usize) -> String {
+    format!("{damaged} of {all} certificates cannot be used")
 }
 
 /// Where the pieces of an access come from.
@@ -228,8 +246,7 @@ async fn remote_config(remote: RemoteAccess) -> Result<Config, ConnectError> {
     let mut config = Config::new(url);
     config.proxy_url = proxy(&config.cluster_url)?;
     if let Some(path) = remote.ca_file {
-        check_certificates("ca_file", &path).await?;
-        config.root_cert_file = Some(path);
+        config.root_cert = Some(authorities("ca_file", &path).await?);
     }
     config.auth_info = AuthInfo {
         token: remote.bearer_token.filter(|token| !token.is_empty()).map(|token| token.expose().to_owned().into()),
@@ -275,9 +292,27 @@ async fn check_certificates(key: &'static str, path: &Path) -> Result<(), Connec
     Err(ConnectError::File { key, path: path.to_owned(), message: problem })
 }
 
+/// The certificates of a file that can verify others; what is damaged in it is said.
+async fn authorities(key: &'static str, path: &Path) -> Result<Vec<Vec<u8>>, ConnectError> {
+    let pem = read(key, path).await?;
+    let (found, damaged) = roots::of_pem(&pem);
+    let remark = roots_damaged(damaged, found.len() + damaged);
+    if found.is_empty() {
+        let message = if damaged == 0 { "it holds no certificate in PEM form".to_owned() } else { remark };
+        return Err(ConnectError::File { key, path: path.to_owned(), message });
+    }
+    if damaged > 0 {
+        tracing::warn!("{key} {}: {remark}", path.display());
+    }
+    Ok(found.iter().map(|certificate| certificate.to_vec()).collect())
+}
+
 fn in_cluster_config() -> Result<Config, ConnectError> {
     let mut config = Config::incluster().map_err(|error| ConnectError::InCluster { message: chain(&error) })?;
     config.proxy_url = proxy(&config.cluster_url)?;
+    // A client is made anew when the file changes (`renewal.rs`); the library would read it by
+    // itself, and refuse all of it for one damaged certificate.
+    config.root_cert_file = None;
     Ok(config)
 }
 

@@ -121,6 +121,30 @@ async fn what_a_plugin_answers_is_used() {
     assert!(error.contains("auth exec command") && error.contains("exit status: 3"), "{error}");
 }
 
+const DAMAGED: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
+fn authority() -> String {
+    rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap().cert.pem()
+}
+
+#[tokio::test]
+async fn a_damaged_authority_leaves_the_others() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{DAMAGED}{}", authority())).unwrap();
+    let bundle = RemoteAccess { ca_file: Some(file.path().to_owned()), ..remote("x") };
+    assert_eq!(remote_config(bundle.clone()).await.unwrap().root_cert.unwrap().len(), 1);
+    assert!(client(&Access::Remote(bundle.clone())).await.is_ok());
+    std::fs::write(file.path(), DAMAGED).unwrap();
+    let error = problem(bundle).await;
+    assert!(error.starts_with("ca_file ") && error.ends_with("1 of 1 certificates cannot be used"), "{error}");
+    let target = Target { ca_from: "the authorities in the kubeconfig k".to_owned(), ..Target::default() };
+    let good = CertificateDer::from_pem_slice(authority().as_bytes()).unwrap().to_vec();
+    assert_eq!(usable(vec![vec![0; 3], good.clone()], &target).unwrap(), [good]);
+    let error = usable(vec![vec![0; 3]], &target).unwrap_err().to_string();
+    assert!(error.contains("the authorities in the kubeconfig k: 1 of 1 certificates cannot be used: "), "{error}");
+    assert!(usable(Vec::new(), &target).is_err(), "no other authority takes its place");
+}
+
 #[test]
 fn a_kubeconfig_of_several_that_does_not_exist_says_nothing() {
     let directory = tempfile::tempdir().unwrap();
