@@ -27,6 +27,7 @@ mod send;
 mod setup_error;
 mod tls;
 mod transport;
+mod verifier;
 
 pub use body::{Content, ReadError, read};
 pub use certificates::TlsFiles;
@@ -38,3 +39,4 @@ pub use send::{Sent, send, send_until};
 pub use setup_error::SetupError;
 pub use tls::has_certificate;
 pub use transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};
+pub use verifier::verifier;

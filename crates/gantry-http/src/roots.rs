@@ -51,7 +51,7 @@ impl Roots {
 /// All roots that rustls accepts, as DER. A system store may hold certificates that it does not;
 /// those are left out. What cannot be read of the system's is not there; the bundled ones always
 /// are.
-pub fn system_and_bundled() -> Vec<CertificateDer<'static>> {
+fn system_and_bundled() -> Vec<CertificateDer<'static>> {
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         tracing::debug!(%error, "part of the system's certificate store cannot be read");

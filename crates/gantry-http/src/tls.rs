@@ -204,23 +204,31 @@ impl ChainRecorder {
         chain
     }
 
-    /// A server certificate that is also its own CA, as `openssl req -x509` makes them, is refused
-    /// by the library even if it was configured as the CA; Go accepts it, and many servers have
-    /// one. Trust is explicit here: the very certificate was configured. Its validity was checked
-    /// before this error, its signature over the handshake is checked after; so the name remains.
     fn is_configured_server(
         &self,
         error: &rustls::Error,
         end_entity: &CertificateDer<'_>,
         name: &ServerName<'_>,
     ) -> bool {
-        let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
-        other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
-            && self.own.iter().any(|own| own == end_entity)
-            && ParsedCertificate::try_from(end_entity)
-                .and_then(|parsed| rustls::client::verify_server_name(&parsed, name))
-                .is_ok()
+        is_trusted_server(error, (end_entity, name), self.own.iter().chain(&self.roots.certificates))
     }
+}
+
+/// A server certificate that is also its own CA, as `openssl req -x509` makes them, is refused by
+/// the library even if it is trusted as a CA; Go accepts it, and many servers have one. Trust is
+/// explicit here: the very certificate is among the trusted ones. Its validity was checked before
+/// this error, its signature over the handshake is checked after; so the name remains.
+pub(crate) fn is_trusted_server<'t>(
+    error: &rustls::Error,
+    (end_entity, name): (&CertificateDer<'_>, &ServerName<'_>),
+    mut trusted: impl Iterator<Item = &'t CertificateDer<'static>>,
+) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+        && trusted.any(|root| root == end_entity)
+        && ParsedCertificate::try_from(end_entity)
+            .and_then(|parsed| rustls::client::verify_server_name(&parsed, name))
+            .is_ok()
 }
 
 fn issuer_of(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {

@@ -162,10 +162,7 @@ pub(crate) async fn client(access: &Access) -> Result<(Client, Target), ConnectE
     let mut target = target(access);
     let mut config = config(access).await?;
     target.url = address(&config.cluster_url);
-    config.root_cert = Some(match config.root_cert.take() {
-        Some(configured) => usable(configured, &target)?,
-        None => roots::system_and_bundled().iter().map(|root| root.to_vec()).collect(),
-    });
+    config.root_cert = config.root_cert.take().map(|configured| usable(configured, &target)).transpose()?;
     let client = connector::client(config).await.map_err(|error| ConnectError::Client { message: chain(&error) })?;
     Ok((client, target))
 }

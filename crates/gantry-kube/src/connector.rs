@@ -11,6 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::FutureExt as _;
 use http::{HeaderValue, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{
         self,
@@ -26,6 +27,7 @@ use kube::{
     client::{Body, ConfigExt as _, middleware::AuthLayer},
     config::AuthInfo,
 };
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{sync::oneshot, time::timeout};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 
@@ -37,6 +39,9 @@ pub(crate) enum Unusable {
     /// Certificates or keys.
     #[error(transparent)]
     Library(#[from] kube::Error),
+    /// What is to be trusted.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
     /// A proxy that nothing here can speak with. Its URL can hold a password.
     #[error("a proxy of the kind {scheme} is not known; write http://host:port, https://… or socks5://…")]
     Proxy { scheme: String },
@@ -98,6 +103,28 @@ fn plugin(auth: &AuthInfo) -> Option<&str> {
     auth.exec.as_ref().and_then(|exec| exec.command.as_ref()).or(of_provider).map(String::as_str)
 }
 
+/// TLS as the library makes it, but that a server which is its own authority is trusted where its
+/// very certificate is configured: `openssl req -x509` makes such, and Go accepts them.
+fn https<C>(config: &Config, connector: C) -> Result<HttpsConnector<C>, Unusable> {
+    // What the library would trust is replaced below; with no list it would ask the system.
+    let mut trusts_nobody = config.clone();
+    trusts_nobody.root_cert = Some(Vec::new());
+    let mut tls = trusts_nobody.rustls_client_config()?;
+    if !config.accept_invalid_certs {
+        let configured = config.root_cert.iter().flatten().cloned().map(CertificateDer::from).collect();
+        tls.dangerous().set_certificate_verifier(gantry_http::verifier(configured)?);
+    }
+    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let builder = match config.tls_server_name.clone() {
+        Some(name) => {
+            let name = ServerName::try_from(name).map_err(|error| rustls::Error::General(error.to_string()))?;
+            builder.with_server_name_resolver(FixedServerNameResolver::new(name))
+        }
+        None => builder,
+    };
+    Ok(builder.enable_http1().wrap_connector(connector))
+}
+
 /// The way to the API server: straight, or through the proxy that `config` names.
 fn dial(config: &Config) -> Result<Dial, Unusable> {
     let mut tcp = HttpConnector::new();
@@ -110,15 +137,15 @@ fn dial(config: &Config) -> Result<Dial, Unusable> {
     tcp.set_keepalive(Some(limits::KEEPALIVE));
     tcp.set_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL));
     let Some(proxy) = config.proxy_url.clone() else {
-        return Ok(secured(config.rustls_https_connector_with_connector(tcp)?));
+        return Ok(secured(https(config, tcp)?));
     };
     match proxy.scheme_str() {
-        Some("http") => Ok(secured(config.rustls_https_connector_with_connector(tunnel(proxy, tcp))?)),
+        Some("http") => Ok(secured(https(config, tunnel(proxy, tcp))?)),
         Some("https") => {
-            let to_proxy = config.rustls_https_connector_with_connector(tcp)?;
-            Ok(secured(config.rustls_https_connector_with_connector(tunnel(proxy, to_proxy))?))
+            let to_proxy = https(config, tcp)?;
+            Ok(secured(https(config, tunnel(proxy, to_proxy))?))
         }
-        Some("socks5") => Ok(secured(config.rustls_https_connector_with_connector(SocksV5::new(proxy, tcp))?)),
+        Some("socks5") => Ok(secured(https(config, SocksV5::new(proxy, tcp))?)),
         scheme => Err(Unusable::Proxy { scheme: scheme.unwrap_or_default().to_owned() }),
     }
 }
@@ -258,5 +285,34 @@ mod tests {
         let _connection = dial(&config).unwrap().oneshot(address).await.unwrap();
         let timer = timer(port);
         assert!(timer.starts_with("02:"), "{timer}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_its_own_authority_is_trusted() {
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap().der().clone();
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let _ = rustls::crypto::CryptoProvider::install_default((*provider).clone());
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.clone()], rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(server));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Uri = format!("https://localhost:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+        let reached = async |trusted: Vec<u8>| {
+            let mut config = Config::new(address.clone());
+            config.root_cert = Some(vec![trusted]);
+            let serving = async { acceptor.accept(listener.accept().await.unwrap().0).await };
+            let (made, _) = tokio::join!(dial(&config).unwrap().oneshot(address.clone()), serving);
+            made.is_ok()
+        };
+        assert!(reached(own.to_vec()).await);
+        let other = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        assert!(!reached(other.der().to_vec()).await);
     }
 }
