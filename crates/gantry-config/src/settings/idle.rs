@@ -2,10 +2,10 @@
 //! other.
 
 use gantry_core::feature_flags::{self, FLAGS, FeatureFlag, parse_bool};
-use gantry_core::go_duration;
+use gantry_core::{Secret, go_duration};
 
 use super::RunnerSettings;
-use super::cache::{AzureCache, CacheKind, GcsCache, S3Cache};
+use super::cache::{AzureCache, CacheKind, GcsCache, S3Authentication, S3Cache};
 use super::kubernetes::{Autoscaler, KubernetesSettings};
 use super::runner::BootVerify;
 use crate::names::has_variable;
@@ -58,6 +58,9 @@ fn check_caches(section: &Section<'_>, settings: &RunnerSettings) {
     if let Some((store, key)) = missing {
         table.table(store).problem(Severity::Warning, key, "is missing, and without it no cache is kept");
     }
+    if cache.kind == Some(CacheKind::S3) {
+        check_s3(&table.table("s3"), &cache.s3);
+    }
     for (key, kind, is_set) in [
         ("s3", CacheKind::S3, cache.s3 != S3Cache::default()),
         ("gcs", CacheKind::Gcs, cache.gcs != GcsCache::default()),
@@ -67,6 +70,34 @@ fn check_caches(section: &Section<'_>, settings: &RunnerSettings) {
             warn(&table, key, &format!("Type in [runners.cache] is not {key:?}"));
         }
     }
+}
+
+fn check_s3(table: &Section<'_>, s3: &S3Cache) {
+    let is_set = |secret: &Option<Secret>| secret.as_ref().is_some_and(|secret| !secret.is_empty());
+    let address = s3.server_address.as_deref().unwrap_or_default();
+    let scheme = address.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match (scheme.as_deref(), s3.insecure) {
+        (Some("http"), false) => {
+            let message = "http:// in it has no effect, and the store is asked over TLS: set Insecure = true instead";
+            table.problem(Severity::Warning, "ServerAddress", message);
+        }
+        (Some("https"), true) => {
+            let message = "https:// in it has no effect, and the store is asked without TLS: leave Insecure out";
+            table.problem(Severity::Warning, "ServerAddress", message);
+        }
+        _ => {}
+    }
+    let (access, secret) = (is_set(&s3.access_key), is_set(&s3.secret_key));
+    let (key, because) = match (s3.authentication, access, secret) {
+        (Some(S3Authentication::Iam), true, _) => ("AccessKey", "AuthenticationType is iam"),
+        (_, true, false) => ("AccessKey", "SecretKey is not set"),
+        (_, false, true) => ("SecretKey", "AccessKey is not set"),
+        (None, true, true) if address.is_empty() => {
+            ("AccessKey", "neither ServerAddress nor AuthenticationType = \"access-key\" is set")
+        }
+        _ => return,
+    };
+    warn(table, key, because);
 }
 
 fn check_access(table: &Section<'_>, settings: &KubernetesSettings) {

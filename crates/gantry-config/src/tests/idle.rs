@@ -172,3 +172,29 @@ fn a_key_that_stands_there_twice_is_named() {
         "Error config.toml:2: duplicate key: concurrent stands there twice\n"
     );
 }
+
+#[test]
+fn a_store_that_is_asked_in_another_way_than_its_address_says() {
+    let said = |keys: &str| {
+        good(&runner(&format!("[runners.cache]\nType = \"s3\"\n[runners.cache.s3]\nBucketName = \"b\"\n{keys}"))).1
+    };
+    let keys = "AccessKey = \"a\"\nSecretKey = \"s\"\n";
+    for (config, words) in [
+        ("ServerAddress = \"http://minio:9000\"\n", "cache.s3.ServerAddress: http:// in it has no effect"),
+        ("ServerAddress = \"https://m\"\nInsecure = true\n", "cache.s3.ServerAddress: https:// in it has no effect"),
+        ("ServerAddress = \"m\"\nAccessKey = \"a\"\n", "cache.s3.AccessKey: has no effect: SecretKey is not set"),
+        ("ServerAddress = \"m\"\nSecretKey = \"s\"\n", "cache.s3.SecretKey: has no effect: AccessKey is not set"),
+        (keys, "cache.s3.AccessKey: has no effect: neither ServerAddress nor AuthenticationType"),
+        (&format!("{keys}AuthenticationType = \"iam\"\n"), "AccessKey: has no effect: AuthenticationType is iam"),
+    ] {
+        assert!(said(config).contains(words), "{config}{}", said(config));
+    }
+    for config in [
+        "",
+        &format!("{keys}ServerAddress = \"http://minio:9000\"\nInsecure = true\n"),
+        &format!("{keys}ServerAddress = \"minio:9000\"\n"),
+        &format!("{keys}AuthenticationType = \"access-key\"\n"),
+    ] {
+        assert_eq!(said(config), "", "{config}");
+    }
+}
