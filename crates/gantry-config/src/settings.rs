@@ -32,6 +32,9 @@ pub use resources::{ContainerResources, ResourceSettings, Resources};
 pub use runner::{GitMirror, RunnerSettings, Shell};
 pub use security::{ContainerSecurityContext, PodSecurityContext};
 
+/// `shutdown_timeout` of a file that says none.
+const SHUTDOWN: Duration = Duration::from_secs(30);
+
 /// A file that can be used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
@@ -58,7 +61,7 @@ table! {
         /// How log lines are to be.
         log: LogSettings = group();
         /// Seconds that a forced shutdown may take.
-        shutdown_timeout: Duration = seconds("shutdown_timeout", 30);
+        shutdown_timeout: Duration = seconds("shutdown_timeout", SHUTDOWN.as_secs());
         /// Age at which connections to GitLab are made anew; 0 keeps them.
         connection_max_age: Duration = custom("connection_max_age", Form::DurationFromZero, "15m0s", |section, key| {
             section.duration(key).unwrap_or(Duration::from_mins(15))

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use gantry_core::feature_flags::parse_bool;
+use gantry_core::go_duration;
 
-use super::{RunnerSettings, concurrent, labels};
+use super::{ON_TERMINATE, OnTerminate, RunnerSettings, SHUTDOWN, concurrent, labels};
 use crate::declare::{Declared, Kind, Table as _, Walk};
 use crate::key::Form;
 use crate::problem::{Severity, UnusableRunner};
 use crate::section::Section;
+use crate::words;
 
 /// Declares the list of entries.
 pub(super) fn entries(key: &'static str) -> Declared<impl Kind<Value = Vec<RunnerSettings>>> {
@@ -23,7 +26,12 @@ impl Kind for Entries {
     type Value = Vec<RunnerSettings>;
 
     fn read(&self, root: &Section<'_>, key: &'static str) -> Vec<RunnerSettings> {
-        let context = Context { labels: labels::read(root, "labels"), concurrent: concurrent(root, "concurrent") };
+        let aborts = words::optional(&root.table("gantry"), "on_terminate", ON_TERMINATE) == Some(OnTerminate::Abort);
+        let context = Context {
+            labels: labels::read(root, "labels"),
+            concurrent: concurrent(root, "concurrent"),
+            aborts_within: aborts.then(|| root.seconds("shutdown_timeout").unwrap_or(SHUTDOWN)),
+        };
         let mut usable = Vec::new();
         let mut seen = BTreeMap::new();
         let mut named = BTreeMap::new();
@@ -83,6 +91,8 @@ const PATCHES: &str = "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION";
 struct Context {
     labels: BTreeMap<String, String>,
     concurrent: NonZeroU32,
+    /// How long jobs may take to end after SIGTERM, where that ends them.
+    aborts_within: Option<Duration>,
 }
 
 impl Context {
@@ -95,6 +105,15 @@ impl Context {
                 settings.request_concurrency, self.concurrent
             );
             section.problem(Severity::Warning, "request_concurrency", message);
+        }
+        let grace = settings.script_termination_grace_period;
+        if let Some(most) = self.aborts_within.filter(|most| grace > *most) {
+            let message = format!(
+                "{} is longer than shutdown_timeout ({} s): with on_terminate = \"abort\" the process ends before a script that ignores SIGTERM; make it shorter, or shutdown_timeout longer",
+                go_duration::format(grace),
+                most.as_secs()
+            );
+            section.table("gantry").problem(Severity::Warning, "script_termination_grace_period", message);
         }
         let kubernetes = section.table("kubernetes");
         super::kubernetes::check(&kubernetes, &settings.kubernetes);

@@ -198,3 +198,14 @@ fn a_store_that_is_asked_in_another_way_than_its_address_says() {
         assert_eq!(said(config), "", "{config}");
     }
 }
+
+#[test]
+fn scripts_that_outlast_a_shutdown_that_ends_them() {
+    let said = |outside: &str, inside: &str| good(&format!("{outside}{}{inside}", runner(""))).1;
+    let abort = "shutdown_timeout = 6\n[gantry]\non_terminate = \"abort\"\n";
+    let words = "runners[0].gantry.script_termination_grace_period: 30s is longer than shutdown_timeout (6 s)";
+    assert!(said(abort, "").contains(words), "{}", said(abort, ""));
+    assert_eq!(said(abort, "[runners.gantry]\nscript_termination_grace_period = \"3s\"\n"), "");
+    assert_eq!(said("shutdown_timeout = 6\n", ""), "", "jobs are handed over");
+    assert_eq!(said("[gantry]\non_terminate = \"abort\"\n", ""), "");
+}
