@@ -155,7 +155,7 @@ const LOG_FORMATS: [(&str, LogFormat); 3] =
 impl LogFormat {
     /// The format of this name, as the file and the command line have it.
     pub fn named(name: &str) -> Option<Self> {
-        LOG_FORMATS.into_iter().find_map(|(known, format)| (known == name).then_some(format))
+        LOG_FORMATS.into_iter().find_map(|(known, format)| known.eq_ignore_ascii_case(name).then_some(format))
     }
 }
 
