@@ -69,7 +69,8 @@ pub(crate) struct ServerState {
 /// Binds the server's socket.
 pub(crate) async fn bind(address: &str) -> Result<TcpListener, BindError> {
     let invalid = || BindError::Address { address: address.to_owned() };
-    let full = if address.contains(':') { address.to_owned() } else { format!("{address}{DEFAULT_PORT}") };
+    let has_port = address.contains(':') && !address.ends_with(']');
+    let full = if has_port { address.to_owned() } else { format!("{address}{DEFAULT_PORT}") };
     let (host, port) = full.rsplit_once(':').ok_or_else(invalid)?;
     let port: u16 = port.parse().map_err(|_| invalid())?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -171,6 +172,9 @@ mod tests {
                 Err(error) => panic!("{address}: {error}"),
             }
         }
+        // Somebody else may have the usual port.
+        let bound = bind("[::1]").await;
+        assert!(matches!(bound, Ok(_) | Err(BindError::Bind { .. })), "{bound:?}");
     }
 
     #[tokio::test]
