@@ -42,6 +42,9 @@ impl Template {
     /// It is not TOML, or has another number of entries than one.
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         let mut document = document(&Editor::parse(text)?.text())?;
+        if let Some(idle) = idle(&document) {
+            tracing::warn!("{idle}");
+        }
         document.retain(|key, _| key.eq_ignore_ascii_case("runners"));
         let Some((key, mut entries)) = take_entries(&mut document) else {
             bail!("it has no [[runners]] entry, and must have exactly one")
@@ -65,6 +68,22 @@ impl Template {
         let found = entry.as_ref().and_then(|entry| find(entry, key)).and_then(Item::as_str);
         found.unwrap_or_default().to_owned()
     }
+}
+
+/// What a template says in vain, in one line.
+fn idle(template: &DocumentMut) -> Option<String> {
+    let is = |key: &str, names: &[&str]| names.iter().any(|name| key.eq_ignore_ascii_case(name));
+    let outside = template.iter().map(|(key, _)| key).filter(|key| !is(key, &["runners"])).map(str::to_owned);
+    let entries = take_entries(&mut template.clone()).map(|(_, entries)| entries);
+    let of_entry = entries.iter().flat_map(|entries| entries.iter().flat_map(Table::iter)).map(|(key, _)| key);
+    let of_entry = of_entry.filter(|key| is(key, &GIVEN_BY_GITLAB) || is(key, &["name"]));
+    let keys: Vec<String> = outside.chain(of_entry.map(|key| format!("runners.{key}"))).collect();
+    (!keys.is_empty()).then(|| {
+        format!(
+            "of the template these have no effect: {} (it is for the entry alone, whose name is --name, and whose token is GitLab's)",
+            keys.join(", ")
+        )
+    })
 }
 
 fn document(text: &str) -> anyhow::Result<DocumentMut> {

@@ -217,3 +217,11 @@ fn a_token_that_expires() {
     let entry = text(&flags::all(), &settings(&REQUIRED, &[]), &Template::empty(), &identity).unwrap();
     assert!(entry.contains("token_expires_at = 2027-01-01T00:00:00Z") && !entry.contains("id ="), "{entry}");
 }
+
+#[test]
+fn what_a_template_says_in_vain() {
+    let said = |text: &str| idle(&text.parse().unwrap());
+    assert_eq!(said("[[runners]]\nurl = \"u\"\n[runners.kubernetes]\nimage = \"i\"\n"), None);
+    let line = said("concurrent = 9\n[[runners]]\nname = \"n\"\nlimit = 1\nTOKEN = \"t\"\n").unwrap();
+    assert!(line.contains("no effect: concurrent, runners.name, runners.TOKEN ("), "{line}");
+}
