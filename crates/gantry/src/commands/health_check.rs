@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[command(after_help = exit_status::help("", "health-check"))]
 pub(crate) struct HealthCheckArgs {
     /// A port of this machine that must be open; may be repeated
-    #[arg(long = "port", short = 'p', value_name = "PORT")]
+    #[arg(long = "port", short = 'p', value_name = "PORT", value_parser = port)]
     ports: Vec<String>,
     /// How long to wait, such as 30s; default: without end
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -34,6 +34,11 @@ pub(crate) struct HealthCheckArgs {
 
 fn duration(text: &str) -> Result<Duration, String> {
     go_duration::parse(text).map_err(|error| error.to_string())
+}
+
+fn port(text: &str) -> Result<String, String> {
+    let is_port = text.parse::<u16>().is_ok_and(|port| port > 0);
+    is_port.then(|| text.to_owned()).ok_or_else(|| "not a port from 1 to 65535; repeat --port for several".to_owned())
 }
 
 /// What is waited for.

@@ -169,6 +169,7 @@ async fn ports_are_waited_for() {
     let home = Home::new();
     home.gantry(&["health-check", "--port", &open, "--timeout", "60s"]).await.succeeded(&["is open after"]);
     home.gantry(&["health-check"]).await.failed(&["nothing to check"]);
+    home.gantry(&["health-check", "--port", "18080,16443"]).await.failed(&["not a port", "repeat --port"]);
     let ended = home.gantry(&["health-check", "-p", &open, "-p", "1", "--timeout", "10ms"]).await;
     ended.failed(&["not everything is open after"]);
     let linked = Home::with(&[("DB_TCP_ADDR", "127.0.0.1"), ("DB_TCP_PORT", &open), ("DB_ADMIN_TCP_PORT", "1")]);
