@@ -72,6 +72,8 @@ pub struct RunnerRef {
     pub url: String,
     /// `token`, expanded.
     pub token: Secret,
+    /// `executor`, empty where absent.
+    pub executor: String,
     /// `id`, where there is one above 0.
     pub id: Option<u64>,
 }
@@ -125,6 +127,7 @@ impl Editor {
             name: text(table, "name"),
             url: variables::expand(&text(table, "url"), env),
             token: Secret::new(variables::expand(&text(table, "token"), env)),
+            executor: text(table, "executor"),
             id: table
                 .get(&name_of(table, "id"))
                 .and_then(Item::as_integer)

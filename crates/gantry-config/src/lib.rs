@@ -39,6 +39,21 @@ use report::Report;
 use section::Section;
 use settings::LogSettings;
 
+/// The text of a file, which TOML wants in UTF-8.
+///
+/// # Errors
+/// It is in another encoding: the sentence says where that shows, and what to do.
+pub fn text_of(bytes: Vec<u8>) -> Result<String, String> {
+    if matches!(bytes.as_slice(), [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..]) {
+        return Err("it is in UTF-16: save it as UTF-8".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = good.split(|byte| *byte == b'\n').count();
+        format!("line {line} holds a character that is not in UTF-8: save the file as UTF-8")
+    })
+}
+
 /// Reads and checks the text of a `config.toml`. `env` answers for `$VAR` in `url` and `token` of
 /// runners, the only two expanded keys.
 ///
@@ -51,9 +66,14 @@ use settings::LogSettings;
 pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let report = Report::new(text, env);
+    let mut last = "";
     for error in &errors {
         let span = error.span().unwrap_or_default();
-        report.add(Severity::Error, span.start, "", about(error.message(), text.get(span).unwrap_or_default()));
+        let line = line_at(text, span.start);
+        let hint = if line == last { None } else { help(line) };
+        last = line;
+        let message = about(error.message(), text.get(span.clone()).unwrap_or_default());
+        report.add_with_hint(Severity::Error, span.start, "", (message, hint.map(str::to_owned)));
     }
     if !errors.is_empty() {
         // What was understood of a broken text would only add follow-up errors.
@@ -67,6 +87,26 @@ pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, 
         return Err(Problems { list: report::sorted(list), log: settings.log });
     }
     Ok(Loaded { settings, unusable, warnings: list })
+}
+
+/// The line that a byte of the text is in.
+fn line_at(text: &str, at: usize) -> &str {
+    let (before, behind) = text.split_at_checked(at).unwrap_or((text, ""));
+    let (from, to) = (before.rfind('\n').map_or(0, |end| end + 1), at + behind.find('\n').unwrap_or(behind.len()));
+    text.get(from..to).unwrap_or_default()
+}
+
+/// What helps with a line that is not TOML, where that is more than the parser's words.
+fn help(line: &str) -> Option<&'static str> {
+    if line.contains(['“', '”', '„', '‘', '’']) {
+        return Some("write plain quotes, \" or ', and not those of a word processor");
+    }
+    let (key, _) = line.split_once('=')?;
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || "_-. \t".contains(c);
+    let is_quoted = key.contains(['"', '\'', '[', '{', '#']);
+    (!is_quoted && !key.chars().all(is_bare)).then_some(
+        "put a key that holds other characters than letters, digits, - and _ in quotes: \"example.com/team\" = …",
+    )
 }
 
 /// A parser's message about a part of the text, which is shown only where it is a key.

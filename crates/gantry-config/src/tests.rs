@@ -640,6 +640,26 @@ proptest! {
 }
 
 #[test]
+fn what_is_not_toml_says_what_helps() {
+    let said = bad("[runners]\nkubernetes.io/arch = \"amd64\"\n");
+    assert!(said.contains(":2: ") && said.contains("in quotes: \"example.com/team\" = …"), "{said}");
+    let said = bad("concurrent = 1\nlog_level = “info”\n");
+    assert_eq!(said.matches("(write plain quotes, \" or '").count(), 1, "{said}");
+    assert!(!bad("a = 1\na = 2\n").contains("in quotes"));
+}
+
+#[test]
+fn a_text_in_another_encoding_says_which_line() {
+    assert_eq!(crate::text_of("# ü\n".into()).unwrap(), "# ü\n");
+    let error = crate::text_of(b"a = 1\n# \xFC\n".to_vec()).unwrap_err();
+    assert_eq!(error, "line 2 holds a character that is not in UTF-8: save the file as UTF-8");
+    for utf_16 in [b"\xFF\xFEa\0".as_slice(), b"a\0=\0", b"\0a\0="] {
+        assert_eq!(crate::text_of(utf_16.to_vec()).unwrap_err(), "it is in UTF-16: save it as UTF-8");
+    }
+    assert_eq!(good("\u{feff}concurrent = 3\n").0.concurrent.get(), 3, "a mark of UTF-8 is no character");
+}
+
+#[test]
 fn an_address_of_gitlab_is_that_of_the_instance() {
     let said = |url: &str| good(&runner("").replace("https://gitlab.example.com", url)).1;
     for wrong in ["https://gitlab.example.com/api/v4", "http://h/api/v4/", "https://h/sub/api/v4/runners"] {

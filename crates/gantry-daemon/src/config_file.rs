@@ -135,7 +135,7 @@ impl ConfigFile {
     pub(crate) fn load(&mut self) -> Result<Loaded, ConfigError> {
         let path = self.path.display().to_string();
         self.seen = Stamp::of(&self.path);
-        let text = std::fs::read_to_string(&self.path).map_err(|source| match source.kind() {
+        let text = config_write::read(&self.path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ConfigError::Missing { path: path.clone() },
             _ => ConfigError::Read { path: path.clone(), source },
         })?;

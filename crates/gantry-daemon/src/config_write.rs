@@ -30,6 +30,14 @@ pub fn never() -> Timestamp {
     Timestamp::from_second(NEVER).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// The text of a configuration.
+///
+/// # Errors
+/// It cannot be read, or is not in UTF-8: the error says where that shows.
+pub fn read(path: &Path) -> io::Result<String> {
+    gantry_config::text_of(fs::read(path)?).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
+}
+
 /// Why a file does not hold a new token.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
@@ -87,7 +95,7 @@ pub struct NewToken {
 pub fn keep_token(path: &Path, old: &Secret, new: &NewToken) -> Result<usize, KeepError> {
     let shown = path.display().to_string();
     let _held = hold(path).map_err(|source| KeepError::Write { path: shown.clone(), source })?;
-    let text = fs::read_to_string(path).map_err(|source| KeepError::Read { path: shown.clone(), source })?;
+    let text = read(path).map_err(|source| KeepError::Read { path: shown.clone(), source })?;
     let edit = |source| KeepError::Edit { path: shown.clone(), source };
     let mut editor = Editor::parse(&text).map_err(edit)?;
     let env = |name: &str| std::env::var(name).ok();

@@ -30,7 +30,7 @@ pub(crate) struct LintArgs {
 pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
     let path = args.config.resolve();
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{file} cannot be read"))?;
+    let text = gantry_daemon::config_write::read(&path).with_context(|| format!("{file} cannot be read"))?;
     if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
         bail!(
             "{file} is YAML, and this checks config.toml: of the values of GitLab's chart that is the text under runners.config"

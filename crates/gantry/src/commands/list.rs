@@ -26,9 +26,14 @@ pub(crate) fn main(args: &ListArgs) -> ExitCode {
         Err(error) => tracing::warn!("{}", chain(error.as_ref())),
         Ok(file) => {
             for entry in file.entries() {
-                let executor = entry.settings.map(|settings| settings.executor).unwrap_or_default();
                 let token = short_token(entry.runner.token.expose());
-                tracing::info!(Executor = executor, Token = token, URL = entry.runner.url, "{}", entry.runner.name);
+                tracing::info!(
+                    Executor = entry.runner.executor,
+                    Token = token,
+                    URL = entry.runner.url,
+                    "{}",
+                    entry.runner.name
+                );
             }
         }
     }

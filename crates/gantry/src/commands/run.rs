@@ -116,7 +116,7 @@ impl RunArgs {
 /// How a file wants log lines to be, as far as it can be read. What is wrong with it is said when
 /// it is loaded.
 fn log_settings(config: &Path) -> LogSettings {
-    let Ok(text) = std::fs::read_to_string(config) else { return LogSettings::default() };
+    let Ok(text) = gantry_daemon::config_write::read(config) else { return LogSettings::default() };
     match gantry_config::load(&text, &env) {
         Ok(loaded) => loaded.settings.log,
         Err(problems) => problems.log,

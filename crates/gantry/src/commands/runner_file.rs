@@ -2,7 +2,7 @@
 //! text in its place that can never leave half a file. It never writes an expanded `$VAR`, and
 //! never touches what it was not asked to change.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ impl RunnerFile {
     /// # Errors
     /// It cannot be read, or is not TOML.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let text = match fs::read_to_string(path) {
+        let text = match config_write::read(path) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
@@ -223,6 +223,7 @@ pub(crate) fn entry_of(source: &Path, name: &str) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -163,6 +163,17 @@ async fn a_single_run_waits_for_jobs_and_ends() {
 }
 
 #[tokio::test]
+async fn words_of_the_file_and_of_the_environment() {
+    let home = Home::with(&[("LOG_FORMAT", "JSON")]);
+    write(&home, &entry("https://gitlab.test", "x", "").replace("kubernetes", "shell"));
+    home.gantry(&["list"]).await.succeeded(&["\"Executor\":\"shell\"", "{\""]);
+    std::fs::write(home.config(), b"concurrent = 1\n# caf\xE9\n").expect("it works");
+    for command in ["lint", "verify"] {
+        home.gantry(&[command]).await.failed(&["config.toml cannot be read", "line 2 holds a character", "save"]);
+    }
+}
+
+#[tokio::test]
 async fn ports_are_waited_for() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("it works");
     let open = listener.local_addr().expect("it works").port().to_string();
