@@ -154,10 +154,10 @@ pub enum GoneReason {
     /// Refused although the job runs: the job token's life has ended.
     #[error("the job token has expired, or was revoked, while GitLab shows the job as {}", .0.as_str())]
     TokenExpired(RemoteStatus),
-    /// GitLab does not take it from us, because it was not acknowledged in time (`acknowledge.rs`).
+    /// GitLab takes nothing about it, because it was not acknowledged (`acknowledge.rs`).
     #[error(
-        "GitLab shows the job as pending and takes nothing more about it, because it was not acknowledged in time; it lets such a \
-         job fail and begins it anew"
+        "GitLab shows the job as pending and takes nothing about it, because it was not acknowledged; it lets such a job fail and \
+         begins it anew"
     )]
     TakenBack,
 }
