@@ -127,10 +127,9 @@ pub async fn removed(cluster: &Cluster, pod: &PodRef) -> Result<(), String> {
         Err(_) => Err(format!("it is still there after {} s", REMOVAL.as_secs())),
     };
     for pod in overdue.into_iter().flatten().flatten().filter(|other| other.uid != pod.uid) {
-        match timeout(REMOVAL, cluster.delete_pod(&pod, Some(0))).await {
-            Ok(Ok(())) => tracing::info!(pod = pod.name, "removed a trial pod that an earlier trial had left behind"),
-            // Whoever makes the next one tries again.
-            Ok(Err(_)) | Err(_) => {}
+        // Otherwise whoever makes the next one tries again.
+        if let Ok(Ok(())) = timeout(REMOVAL, cluster.delete_pod(&pod, Some(0))).await {
+            tracing::info!(pod = pod.name, "removed a trial pod that an earlier trial had left behind");
         }
     }
     removed

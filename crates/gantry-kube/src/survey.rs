@@ -49,9 +49,9 @@ impl Cluster {
         retry::once(pods.create(&dry_run, pod)).await.map(|_| ())
     }
 
-    /// Pods of the selector that nobody waits for any more: when the API server made `newest`, which
-    /// is one of them, each was there for longer than its `activeDeadlineSeconds`. The kubelet ends
-    /// none that has no node. Tried once.
+    /// Pods of the selector that nobody waits for any more: when the API server made `newest`,
+    /// which is one of them, each was there for longer than its `activeDeadlineSeconds`. The
+    /// kubelet ends none that has no node. Tried once.
     ///
     /// # Errors
     /// The API server cannot be asked, or says no.

@@ -79,7 +79,8 @@ impl Target {
         let server = format!("the certificate of the API server at {url}");
         Some(match error {
             rustls::Error::InvalidCertificate(problem) => match problem {
-                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                // The last one: a certificate that is its own authority.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_) => {
                     format!("{server} was not signed by any of {ca_from}: {ca_advice}")
                 }
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -177,6 +178,10 @@ mod tests {
         let alert = about(rustls::Error::AlertReceived(AlertDescription::CertificateRequired));
         for ((fault, message), words) in [
             (invalid(CertificateError::UnknownIssuer), "was not signed by any of the authorities in ca_file /ca.crt: "),
+            (
+                invalid(CertificateError::Other(rustls::OtherError(std::sync::Arc::new(io::Error::other("x"))))),
+                "was not signed by any of the authorities in ca_file /ca.crt: ",
+            ),
             (invalid(CertificateError::NotValidForName), "set host in [runners.kubernetes] to one of them"),
             (invalid(CertificateError::Expired), expired),
             (invalid(CertificateError::Revoked), "cannot be accepted"),
