@@ -127,7 +127,7 @@ pub async fn removed(cluster: &Cluster, pod: &PodRef) -> Result<(), String> {
         Err(_) => Err(format!("it is still there after {} s", REMOVAL.as_secs())),
     };
     for pod in overdue.into_iter().flatten().flatten().filter(|other| other.uid != pod.uid) {
-        // Otherwise whoever makes the next one tries again.
+        // Where that fails, whoever makes the next one tries again.
         if let Ok(Ok(())) = timeout(REMOVAL, cluster.delete_pod(&pod, Some(0))).await {
             tracing::info!(pod = pod.name, "removed a trial pod that an earlier trial had left behind");
         }

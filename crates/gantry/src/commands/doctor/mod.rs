@@ -15,6 +15,7 @@ mod local;
 mod own_namespace;
 mod trial;
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -73,12 +74,11 @@ pub(crate) fn main(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut report = if args.json { Report::default() } else { Report::shown(Box::new(output)) };
     runtime()?.block_on(async {
         let stop = CancellationToken::new();
-        let _guard = stop.clone().drop_guard();
-        if helper.is_some() {
-            // From here on a signal ends nothing by itself: there may be a pod to remove.
-            tokio::spawn(cancel_when_interrupted(stop.clone()));
+        let examining = Box::pin(examine(args, &config, helper.as_ref(), &stop, &mut report));
+        tokio::select! {
+            examined = examining => examined,
+            never = cancel_when_interrupted(&stop), if helper.is_some() => match never {},
         }
-        examine(args, &config, helper.as_ref(), &stop, &mut report).await
     })?;
     report.sum_up()?;
     if args.json {
@@ -98,10 +98,11 @@ pub(crate) async fn missing_rights(cluster: &gantry_kube::Cluster) -> Vec<String
     findings.map(|finding| format!("{} ({})", finding.found, finding.change.unwrap_or_default())).collect()
 }
 
-async fn cancel_when_interrupted(stop: CancellationToken) {
-    if stop.run_until_cancelled(interrupted()).await.is_some() {
-        stop.cancel();
-    }
+/// From here on a signal ends nothing by itself: there may be a pod to remove.
+async fn cancel_when_interrupted(stop: &CancellationToken) -> Infallible {
+    interrupted().await;
+    stop.cancel();
+    std::future::pending().await
 }
 
 async fn examine(
@@ -136,7 +137,7 @@ async fn examine(
             directories: gantry_daemon::certificate_directories(config),
             system_id: gantry_daemon::system_id(config)?,
         };
-        let looked = stop.run_until_cancelled(examine_runner(&subject, args.cache, report)).await;
+        let looked = stop.run_until_cancelled(Box::pin(examine_runner(&subject, args.cache, report))).await;
         let Some(trialable) = looked.transpose()? else {
             let found = Finding::error("doctor", "was interrupted before it has seen everything", "call it again");
             return report.add(&runner.name, vec![found]);
