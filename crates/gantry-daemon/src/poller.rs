@@ -140,8 +140,7 @@ async fn turn(runner: &Runner, polling: &Polling, worker: u32) -> Turn {
         return Turn::Rests(rest);
     }
     if worker >= limit(runner, polling) {
-        let labels = [runner.labels.runner.as_str(), runner.labels.system_id.as_str()];
-        runner.shared.metrics.concurrency_exceeded.with_label_values(&labels).inc();
+        runner.shared.metrics.concurrency_exceeded.with_label_values(&runner.labels.of_polls()).inc();
         return Turn::Rests(polling.check_interval);
     }
     match runner.places().await {
@@ -208,7 +207,7 @@ fn limit(runner: &Runner, polling: &Polling) -> u32 {
         reason = "clamped to the configured number first"
     )]
     let used = if flag == Some(false) { configured } else { adaptive.ceil().clamp(1.0, f64::from(configured)) as u32 };
-    let labels = [runner.labels.runner.as_str(), runner.labels.system_id.as_str()];
+    let labels = runner.labels.of_polls();
     runner.shared.metrics.request_adaptive_limit.with_label_values(&labels).set(adaptive);
     runner.shared.metrics.request_used_limit.with_label_values(&labels).set(i64::from(used));
     used
@@ -310,8 +309,7 @@ impl<'a> InFlight<'a> {
     }
 
     fn gauge(&self) -> prometheus::IntGauge {
-        let labels = [self.0.labels.runner.as_str(), self.0.labels.system_id.as_str()];
-        self.0.shared.metrics.request_concurrency.with_label_values(&labels)
+        self.0.shared.metrics.request_concurrency.with_label_values(&self.0.labels.of_polls())
     }
 }
 

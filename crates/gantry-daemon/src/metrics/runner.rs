@@ -33,7 +33,7 @@ impl RunnerLabels {
     }
 
     /// Those of series about its requests for jobs, which have no name.
-    fn of_polls(&self) -> [&str; 2] {
+    pub(crate) fn of_polls(&self) -> [&str; 2] {
         [&self.runner, &self.system_id]
     }
 
