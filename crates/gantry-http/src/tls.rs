@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use gantry_core::{ClientIdentity, Secret};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::roots::Roots;
 use crate::setup_error::SetupError;
@@ -73,16 +73,8 @@ pub(crate) fn configure(host: &str, identity: &Identity) -> Result<Tls, SetupErr
     let own = own_certificates(identity.ca.as_ref());
     let roots = Roots::shared();
 
-    let inner = WebPkiServerVerifier::builder_with_provider(roots.with(&own), Arc::clone(&provider))
-        .build()
-        .map_err(|error| failed(error.to_string()))?;
-    let chain = Arc::new(ChainRecorder {
-        inner,
-        host: ServerName::try_from(host.to_owned()).ok(),
-        own,
-        roots,
-        verified: Mutex::new(Vec::new()),
-    });
+    let recorder = ChainRecorder::new(roots.with(&own), ServerName::try_from(host.to_owned()).ok(), own, roots);
+    let chain = Arc::new(recorder.map_err(|error| failed(error.to_string()))?);
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(error.to_string()))?
@@ -157,6 +149,7 @@ fn client_pair(identity: &Identity) -> Option<Pair<'_>> {
 /// trust it without our roots.
 pub(crate) struct ChainRecorder {
     inner: Arc<WebPkiServerVerifier>,
+    /// Whose chain is remembered.
     host: Option<ServerName<'static>>,
     own: Vec<CertificateDer<'static>>,
     roots: Arc<Roots>,
@@ -164,6 +157,18 @@ pub(crate) struct ChainRecorder {
 }
 
 impl ChainRecorder {
+    /// Trusts `store`, which `own` and `roots` are in.
+    pub(crate) fn new(
+        store: Arc<RootCertStore>,
+        host: Option<ServerName<'static>>,
+        own: Vec<CertificateDer<'static>>,
+        roots: Arc<Roots>,
+    ) -> Result<Self, VerifierBuilderError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let inner = WebPkiServerVerifier::builder_with_provider(store, provider).build()?;
+        Ok(Self { inner, host, own, roots, verified: Mutex::default() })
+    }
+
     /// PEM of the latest verified chain, server first, root last; nothing before the first
     /// connection.
     pub(crate) fn pem(&self) -> Option<String> {
@@ -204,31 +209,23 @@ impl ChainRecorder {
         chain
     }
 
+    /// A server certificate that is also its own CA, as `openssl req -x509` makes them, is refused
+    /// by the library even if it is trusted as a CA; Go accepts it, and many servers have one. Trust
+    /// is explicit here: the very certificate is among the trusted ones. Its validity was checked
+    /// before this error, its signature over the handshake is checked after; so the name remains.
     fn is_configured_server(
         &self,
         error: &rustls::Error,
         end_entity: &CertificateDer<'_>,
         name: &ServerName<'_>,
     ) -> bool {
-        is_trusted_server(error, (end_entity, name), self.own.iter().chain(&self.roots.certificates))
+        let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+        other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+            && self.own.iter().chain(&self.roots.certificates).any(|root| root == end_entity)
+            && ParsedCertificate::try_from(end_entity)
+                .and_then(|parsed| rustls::client::verify_server_name(&parsed, name))
+                .is_ok()
     }
-}
-
-/// A server certificate that is also its own CA, as `openssl req -x509` makes them, is refused by
-/// the library even if it is trusted as a CA; Go accepts it, and many servers have one. Trust is
-/// explicit here: the very certificate is among the trusted ones. Its validity was checked before
-/// this error, its signature over the handshake is checked after; so the name remains.
-pub(crate) fn is_trusted_server<'t>(
-    error: &rustls::Error,
-    (end_entity, name): (&CertificateDer<'_>, &ServerName<'_>),
-    mut trusted: impl Iterator<Item = &'t CertificateDer<'static>>,
-) -> bool {
-    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
-    other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
-        && trusted.any(|root| root == end_entity)
-        && ParsedCertificate::try_from(end_entity)
-            .and_then(|parsed| rustls::client::verify_server_name(&parsed, name))
-            .is_ok()
 }
 
 fn issuer_of(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {

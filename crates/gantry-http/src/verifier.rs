@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::RootCertStore;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::CertificateDer;
 
 use crate::roots::Roots;
-use crate::tls::is_trusted_server;
+use crate::tls::ChainRecorder;
 
 /// Trusts `configured` and nothing else; without any, the system's and the bundled authorities.
 ///
@@ -23,66 +22,14 @@ pub fn verifier(configured: Vec<CertificateDer<'static>>) -> Result<Arc<dyn Serv
         store.add_parsable_certificates(configured.iter().cloned());
         Arc::new(Roots { certificates: configured, store: Arc::new(store) })
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots.store), provider)
-        .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
-    Ok(Arc::new(Verifier { inner, roots }))
-}
-
-struct Verifier {
-    inner: Arc<WebPkiServerVerifier>,
-    roots: Arc<Roots>,
-}
-
-impl std::fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Verifier").finish_non_exhaustive()
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        verified.or_else(|error| {
-            let is_trusted = is_trusted_server(&error, (end_entity, server_name), self.roots.certificates.iter());
-            if is_trusted { Ok(ServerCertVerified::assertion()) } else { Err(error) }
-        })
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
+    let verifier = ChainRecorder::new(Arc::clone(&roots.store), None, Vec::new(), roots);
+    Ok(Arc::new(verifier.map_err(|error| rustls::Error::General(error.to_string()))?))
 }
 
 #[cfg(test)]
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rustls::pki_types::{ServerName, UnixTime};
 
     use super::*;
 
