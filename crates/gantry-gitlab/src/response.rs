@@ -59,7 +59,10 @@ pub(crate) fn job(answer: Answered) -> JobAnswer {
     match answer.status() {
         StatusCode::CREATED => received(&answer),
         StatusCode::NO_CONTENT => JobAnswer::NoJob,
-        StatusCode::FORBIDDEN if refuses_token(&message(&answer)) => JobAnswer::Forbidden { message: message(&answer) },
+        StatusCode::FORBIDDEN => match message(&answer) {
+            message if refuses_token(&message) => JobAnswer::Forbidden { message },
+            message => JobAnswer::Failed(CallError::Status { status: 403, message }),
+        },
         StatusCode::SERVICE_UNAVAILABLE => JobAnswer::Unavailable { message: message(&answer) },
         _ => JobAnswer::Failed(status_error(&answer)),
     }
