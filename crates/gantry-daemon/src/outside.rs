@@ -1,6 +1,9 @@
 //! The port to everything outside of the process: GitLab, clusters, and whoever asks for metrics.
 //! There is one real implementation; the simulation puts its own in its place.
 
+#[cfg(test)]
+pub(crate) mod stub;
+
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

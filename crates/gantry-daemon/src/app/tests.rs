@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
+use crate::outside::stub;
 use crate::server::BindError;
 
 struct Hangs;
@@ -24,7 +25,7 @@ impl Outside for Hangs {
     }
 
     fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
-        async { Ok(None) }.boxed()
+        stub::no_listener()
     }
 }
 
@@ -35,16 +36,7 @@ async fn signals_are_heard_while_a_cluster_is_connected_to() {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config.toml");
         std::fs::write(&config, entry).unwrap();
-        let options = Options {
-            config,
-            listen_address: None,
-            helper: HelperBinaries::new(),
-            on_log_settings: Box::new(|_| {}),
-            registration_token: None,
-            built_at: String::new(),
-            outside: Arc::new(Hangs),
-        };
-        let app = App::build(options).await.unwrap();
+        let app = App::build(stub::options(config, Arc::new(Hangs))).await.unwrap();
         let (signals, receiver) = signal_channel();
         signals.send(Signal::Reload).await.unwrap();
         signals.send(signal).await.unwrap();

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gantry_gitlab::{Client, ClientError, ClientOptions};
-use gantry_kube::{Access, Cluster, ConnectError, Driver, HelperBinaries, RemoteAccess};
+use gantry_kube::{Access, Cluster, ConnectError, Driver};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 use super::{LAST_ANSWER, longer};
+use crate::outside::stub;
 use crate::server::BindError;
-use crate::{App, Ended, Options, Outside, Signal, signal_channel};
+use crate::{App, Ended, Outside, Signal, signal_channel};
 
 #[test]
 fn pauses_grow_up_to_a_limit() {
@@ -36,12 +36,11 @@ impl Outside for Nowhere {
         namespace: String,
         selector: String,
     ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>> {
-        let nowhere = RemoteAccess { host: "http://127.0.0.1:1".to_owned(), ..RemoteAccess::default() };
-        Cluster::connect(Access::Remote(nowhere), namespace, selector).boxed()
+        stub::nowhere(namespace, selector)
     }
 
     fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
-        async { Ok(None) }.boxed()
+        stub::no_listener()
     }
 }
 
@@ -52,16 +51,7 @@ async fn a_process_that_ends_does_not_go_on_trying_to_make_a_trial_pod() {
     let entry = "[[runners]]\nurl = \"http://gitlab.test\"\ntoken = \"glrt-a\"\nexecutor = \"kubernetes\"\n\
                  [runners.experimental.boot_verify]\nenabled = true\n[runners.kubernetes]\nimage = \"alpine\"\n";
     std::fs::write(&config, entry).unwrap();
-    let options = Options {
-        config,
-        listen_address: None,
-        helper: HelperBinaries::new(),
-        on_log_settings: Box::new(|_| {}),
-        registration_token: None,
-        built_at: String::new(),
-        outside: Arc::new(Nowhere),
-    };
-    let app = App::build(options).await.unwrap();
+    let app = App::build(stub::options(config, Arc::new(Nowhere))).await.unwrap();
     let (signals, receiver) = signal_channel();
     let begun = Instant::now();
     let stopping = async {

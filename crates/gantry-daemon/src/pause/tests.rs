@@ -14,7 +14,7 @@ use gantry_config::settings::kubernetes::Autoscaler;
 use gantry_gitlab::{
     Body, ByteStream, Client, ClientError, ClientOptions, Timeouts, Transport, TransportError, TransportFault,
 };
-use gantry_kube::{Access, Cluster, ConnectError, Driver, HelperBinaries};
+use gantry_kube::{Access, Cluster, ConnectError, Driver};
 use gantry_plan::Fleet;
 use http::{Method, Request, StatusCode};
 use jiff::tz::TimeZone;
@@ -24,8 +24,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::{Heartbeats, LEFT, Level, wanted};
+use crate::outside::stub;
 use crate::server::BindError;
-use crate::{App, Network, Options, Outside, Signal, signal_channel};
+use crate::{App, Network, Outside, Signal, signal_channel};
 
 fn autoscaler(more: &str) -> Autoscaler {
     let text = format!(
@@ -110,7 +111,7 @@ impl Outside for NoGitLab {
     }
 
     fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
-        async { Ok(None) }.boxed()
+        stub::no_listener()
     }
 }
 
@@ -178,16 +179,7 @@ async fn daemon(
     let config = directory.path().join("config.toml");
     std::fs::write(&config, text).expect("a file");
     std::fs::write(directory.path().join(".runner_system_id"), SYSTEM_ID).expect("a file");
-    let options = Options {
-        config,
-        listen_address: None,
-        helper: HelperBinaries::new(),
-        on_log_settings: Box::new(|_| {}),
-        registration_token: None,
-        built_at: String::new(),
-        outside: Arc::new(NoGitLab),
-    };
-    (App::build(options).await.expect("a daemon"), heard, async move {
+    (App::build(stub::options(config, Arc::new(NoGitLab))).await.expect("a daemon"), heard, async move {
         let _directory = directory;
         serving.await
     })

@@ -10,12 +10,13 @@ use futures::future::BoxFuture;
 use gantry_gitlab::{
     Body, ByteStream, Client, ClientError, ClientOptions, Timeouts, Transport, TransportError, TransportFault,
 };
-use gantry_kube::{Access, Cluster, ConnectError, Driver, HelperBinaries, RemoteAccess};
+use gantry_kube::{Access, Cluster, ConnectError, Driver};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::outside::stub;
 use crate::server::BindError;
-use crate::{App, Options, Outside, signal_channel};
+use crate::{App, Outside, signal_channel};
 
 /// A GitLab whose every answer is this one.
 struct Always {
@@ -51,12 +52,11 @@ impl Outside for Alone {
         namespace: String,
         selector: String,
     ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>> {
-        let nowhere = RemoteAccess { host: "http://127.0.0.1:1".to_owned(), ..RemoteAccess::default() };
-        Cluster::connect(Access::Remote(nowhere), namespace, selector).boxed()
+        stub::nowhere(namespace, selector)
     }
 
     fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
-        async { Ok(None) }.boxed()
+        stub::no_listener()
     }
 }
 
@@ -151,16 +151,7 @@ async fn run_beside<F: Future>(gitlab: Arc<dyn Transport>, check_interval: u64, 
     let config = directory.path().join("config.toml");
     std::fs::write(&config, file(check_interval)).unwrap();
     let beside = beside(config.clone());
-    let options = Options {
-        config,
-        listen_address: None,
-        helper: HelperBinaries::new(),
-        on_log_settings: Box::new(|_| {}),
-        registration_token: None,
-        built_at: String::new(),
-        outside: Arc::new(Alone(gitlab)),
-    };
-    let app = App::build(options).await.unwrap();
+    let app = App::build(stub::options(config, Arc::new(Alone(gitlab)))).await.unwrap();
     let (_signals, receiver) = signal_channel();
     tokio::select! {
         _ = app.run(receiver) => {}
