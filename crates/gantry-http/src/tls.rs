@@ -210,9 +210,10 @@ impl ChainRecorder {
     }
 
     /// A server certificate that is also its own CA, as `openssl req -x509` makes them, is refused
-    /// by the library even if it is trusted as a CA; Go accepts it, and many servers have one. Trust
-    /// is explicit here: the very certificate is among the trusted ones. Its validity was checked
-    /// before this error, its signature over the handshake is checked after; so the name remains.
+    /// by the library even if it is trusted as a CA; Go accepts it, and many servers have one.
+    /// Trust is explicit here: the very certificate is among the trusted ones. Its validity was
+    /// checked before this error, its signature over the handshake is checked after; so the name
+    /// remains.
     fn is_configured_server(
         &self,
         error: &rustls::Error,
