@@ -23,7 +23,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub(crate) use asking::{
-    GitlabUnavailable, HoldChanged, JobReceived, NothingReceived, RequestFailed, RunnerUnhealthy, TokenRefused,
+    GitlabUnavailable, HoldChanged, JobReceived, NothingReceived, RequestFailed, RequestGivenUp, RunnerUnhealthy,
+    TokenRefused,
 };
 pub(crate) use found::{
     EndNotAnnounced, GitlabUnknown, OwnerChanged, PatchRefused, PodNotKept, PodNotRemoved, PodRemoved, SecretMayBeLeft,

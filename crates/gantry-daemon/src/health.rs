@@ -62,12 +62,29 @@ struct Inner {
     running: Option<Instant>,
     /// GitLab has answered a request for a job.
     answered: bool,
-    /// Since when requests are without an answer; nothing while all were answered, as where none
+    /// Since when requests are without an answer; nothing while all were answered, or where none
     /// are made, for want of places.
     unanswered: Option<Instant>,
+    /// Workers that ask, or rest before they ask again.
+    asking: usize,
     /// Names of runners that take no jobs before a trial pod has started, and what keeps each from
     /// that; nothing once one has.
     proofs: BTreeMap<String, Option<String>>,
+}
+
+/// A worker that asks for jobs, or rests before it asks again. Whoever waits for something else
+/// than GitLab drops it: where none is left, nothing is without an answer.
+pub(crate) struct Asking(Health);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.with(|inner| {
+            inner.asking -= 1;
+            if inner.asking == 0 {
+                inner.unanswered = None;
+            }
+        });
+    }
 }
 
 impl Health {
@@ -92,8 +109,17 @@ impl Health {
     }
 
     /// GitLab is asked for a job.
-    pub(crate) fn asks(&self) {
-        self.with(|inner| inner.unanswered = inner.unanswered.or_else(|| Some(Instant::now())));
+    pub(crate) fn asks(&self) -> Asking {
+        self.with(|inner| {
+            inner.asking += 1;
+            inner.unanswered = inner.unanswered.or_else(|| Some(Instant::now()));
+        });
+        Asking(self.clone())
+    }
+
+    /// GitLab answered, whatever it said and to whomever.
+    pub(crate) fn answered(&self) {
+        self.with(|inner| inner.unanswered = None);
     }
 
     /// For how long requests for a job have had no answer.
@@ -225,9 +251,10 @@ mod tests {
         assert_eq!(health.readiness(), Ok("ready".to_owned()));
         tokio::time::advance(POLL_AGE + Duration::from_secs(1)).await;
         assert_eq!(health.readiness(), Ok("ready".to_owned()), "nothing was asked, as all places are taken");
-        health.asks();
+        let first = health.asks();
         tokio::time::advance(POLL_AGE + Duration::from_secs(1)).await;
-        health.asks();
+        let _second = health.asks();
+        drop(first);
         assert!(health.readiness().unwrap_err().starts_with("GitLab has not answered a request for a job for 181 s"));
         assert_eq!(health.unanswered_for(), POLL_AGE + Duration::from_secs(1));
         health.polled(&runner("b"));
@@ -242,8 +269,26 @@ mod tests {
         assert!(health.readiness().is_err(), "it may be about to ask");
         tokio::time::advance(FIRST_REQUEST + Duration::from_secs(1)).await;
         assert_eq!(health.readiness(), Ok("ready".to_owned()));
-        health.asks();
+        let _asking = health.asks();
         assert!(health.readiness().is_err(), "GitLab may not be there at all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_asks_nothing_is_without_an_answer() {
+        let health = Health::default();
+        health.set_state(ProcessState::Running);
+        health.set_runners(1, Vec::new());
+        health.polled(&runner("a"));
+        let failed = health.asks();
+        tokio::time::advance(POLL_AGE + Duration::from_secs(1)).await;
+        assert!(health.readiness().is_err());
+        drop(failed);
+        assert_eq!((health.readiness(), health.unanswered_for()), (Ok("ready".to_owned()), Duration::ZERO));
+        let _again = health.asks();
+        assert_eq!(health.unanswered_for(), Duration::ZERO, "a new silence begins");
+        tokio::time::advance(POLL_AGE + Duration::from_secs(1)).await;
+        health.answered();
+        assert_eq!(health.unanswered_for(), Duration::ZERO);
     }
 
     #[test]

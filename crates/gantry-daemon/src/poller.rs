@@ -2,6 +2,8 @@
 //! others wait for a place it does not let GitLab hold it, so that few places serve many runners in
 //! turn.
 
+use std::future::ready;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,9 +15,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::events::{
-    GitlabUnavailable, HoldChanged, JobGarbled, JobReceived, NothingReceived, RequestFailed, RunnerUnhealthy,
-    Said as _, TokenRefused,
+    GitlabUnavailable, HoldChanged, JobGarbled, JobReceived, NothingReceived, RequestFailed, RequestGivenUp,
+    RunnerUnhealthy, Said as _, TokenRefused,
 };
+use crate::health::Asking;
 use crate::hold::{Hold, HoldKind};
 use crate::metrics::of;
 use crate::registry::KnownRunner;
@@ -34,6 +37,10 @@ const AFTER_NOTHING: f64 = 0.95;
 /// long for a log.
 const REST_AFTER_BAD_ANSWER_MIN: Duration = Duration::from_secs(1);
 const REST_AFTER_BAD_ANSWER_MAX: Duration = Duration::from_mins(1);
+
+/// How long a request is waited for that was under way when its runner ended: longer than GitLab
+/// holds one for want of jobs. Until then it has the place that the runner behind it may need.
+const LAST_ANSWER: Duration = Duration::from_mins(1);
 
 /// How often it is looked whether a reason to ask for no job has gone: in memory, without a
 /// request.
@@ -54,7 +61,7 @@ pub(crate) struct Polling {
 #[derive(Clone)]
 pub(crate) struct PollingEnd {
     /// It begins no more requests. One that is under way may bring a job, which GitLab fails if
-    /// nobody takes it.
+    /// nobody takes it: it is given up only after a while.
     pub(crate) asks: CancellationToken,
     /// The process ends, and gives up what is under way.
     pub(crate) process: CancellationToken,
@@ -114,25 +121,39 @@ enum Turn {
 /// One of the `request_concurrency` workers of a runner.
 async fn work(runner: Arc<Runner>, polling: Arc<Polling>, worker: u32) {
     let PollingEnd { asks, process } = &polling.ends;
+    let mut asking = None;
     while !asks.is_cancelled() {
-        let Some(turn) = asks.run_until_cancelled(turn(&runner, &polling, worker)).await else { return };
+        // From before it is looked whether the worker rests: whoever is woken in between is awake.
+        let mut awake = pin!(polling.awake.notified());
+        awake.as_mut().enable();
+        let turn = turn(&runner, &polling, worker, &mut asking);
+        let Some(turn) = asks.run_until_cancelled(turn).await else { return };
         let rest = match turn {
             Turn::Rests(rest) => rest,
-            Turn::Asks(places) => match process.run_until_cancelled(Box::pin(ask(&runner, &polling, *places))).await {
-                Some(rest) => rest,
-                None => return,
-            },
+            Turn::Asks(places) => {
+                asking = Some(runner.shared.health.asks());
+                let asked = Box::pin(ask(&runner, &polling, *places));
+                let late = async {
+                    asks.cancelled().await;
+                    sleep(LAST_ANSWER).await;
+                };
+                tokio::select! {
+                    rest = asked => rest,
+                    () = process.cancelled() => return,
+                    () = late => return RequestGivenUp(&runner.labels.runner).say(),
+                }
+            }
         };
         tokio::select! {
             () = sleep(rest) => {}
-            () = polling.awake.notified() => {}
+            () = awake => {}
             () = asks.cancelled() => return,
         }
     }
 }
 
 /// Waits until a worker may ask, if it may.
-async fn turn(runner: &Runner, polling: &Polling, worker: u32) -> Turn {
+async fn turn(runner: &Runner, polling: &Polling, worker: u32, asking: &mut Option<Asking>) -> Turn {
     let labels = of(&runner.labels);
     let rest = polling.with(|state| state.resting_until.map(|until| until.saturating_duration_since(Instant::now())));
     if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
@@ -141,14 +162,25 @@ async fn turn(runner: &Runner, polling: &Polling, worker: u32) -> Turn {
     }
     if worker >= limit(runner, polling) {
         runner.shared.metrics.concurrency_exceeded.with_label_values(&runner.labels.of_polls()).inc();
+        *asking = None;
         return Turn::Rests(polling.check_interval);
     }
-    match runner.places().await {
+    let mut places = pin!(runner.places());
+    let places = tokio::select! {
+        biased;
+        places = places.as_mut() => places,
+        () = ready(()) => {
+            *asking = None;
+            places.await
+        }
+    };
+    match places {
         Ok(places) => {
             show_hold(runner, polling, None);
             Turn::Asks(Box::new(places))
         }
         Err(hold) => {
+            *asking = None;
             show_hold(runner, polling, Some(&hold));
             Turn::Rests(HOLD_LOOK)
         }
@@ -163,7 +195,6 @@ async fn ask(runner: &Arc<Runner>, polling: &Polling, places: Places) -> Duratio
         if runner.shared.slots.is_contended() { None } else { polling.with(|state| state.last_update.clone()) };
     let offered = runner.shared.sessions.as_ref().and_then(Sessions::offer);
     let in_flight = InFlight::new(runner);
-    runner.shared.health.asks();
     let asked = Instant::now();
     let poll = runner
         .client
@@ -179,6 +210,9 @@ async fn ask(runner: &Arc<Runner>, polling: &Polling, places: Places) -> Duratio
     // A token that was exchanged or removed is refused, and that is no news of this runner.
     let brings_job = matches!(poll.answer, JobAnswer::Job(_) | JobAnswer::Undecodable { .. });
     if polling.ends.asks.is_cancelled() && !brings_job {
+        if matches!(poll.answer, JobAnswer::NoJob | JobAnswer::Forbidden { .. }) {
+            runner.shared.health.answered();
+        }
         return Duration::ZERO;
     }
     learn(runner, polling, &poll);

@@ -34,6 +34,19 @@ impl Said for NothingReceived<'_> {
     }
 }
 
+/// A request for a job was under way for too long when its runner had ended.
+pub(crate) struct RequestGivenUp<'a>(pub(crate) &'a str);
+
+impl Said for RequestGivenUp<'_> {
+    fn log(&self) {
+        tracing::warn!(
+            runner = self.0,
+            "a request for a job was given up, which GitLab has not answered since the entry changed: a job that it has handed \
+             out meanwhile fails there after two minutes"
+        );
+    }
+}
+
 /// GitLab does not know the token.
 pub(crate) struct TokenRefused<'a> {
     pub(crate) runner: &'a str,

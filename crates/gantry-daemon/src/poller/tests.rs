@@ -142,14 +142,14 @@ fn file(check_interval: u64) -> String {
 
 /// Works with such a file for so long.
 async fn run(gitlab: Arc<dyn Transport>, check_interval: u64, time: Duration) {
-    run_beside(gitlab, check_interval, |_| sleep(time)).await;
+    run_beside(gitlab, &file(check_interval), |_| sleep(time)).await;
 }
 
-/// Works with such a file for as long as something takes that knows the file.
-async fn run_beside<F: Future>(gitlab: Arc<dyn Transport>, check_interval: u64, beside: impl FnOnce(PathBuf) -> F) {
+/// Works with this file for as long as something takes that knows where it is.
+async fn run_beside<F: Future>(gitlab: Arc<dyn Transport>, text: &str, beside: impl FnOnce(PathBuf) -> F) {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("config.toml");
-    std::fs::write(&config, file(check_interval)).unwrap();
+    std::fs::write(&config, text).unwrap();
     let beside = beside(config.clone());
     let app = App::build(stub::options(config, Arc::new(Alone(gitlab)))).await.unwrap();
     let (_signals, receiver) = signal_channel();
@@ -213,7 +213,7 @@ async fn a_file_that_is_read_again_revives_a_runner() {
         sleep(Duration::from_secs(PACE)).await;
         assert!(asked() > before, "the file was read again");
     };
-    run_beside(Arc::clone(&gitlab) as _, PACE, beside).await;
+    run_beside(Arc::clone(&gitlab) as _, &file(PACE), beside).await;
 }
 
 /// GitLab fails a job that it has handed out and that nobody has taken.
@@ -225,9 +225,29 @@ async fn a_job_that_comes_while_the_file_changes_is_not_lost() {
         std::fs::write(config, file(PACE * 2)).unwrap();
         sleep(Slow::TAKES).await;
     };
-    run_beside(Arc::clone(&gitlab) as _, PACE, beside).await;
+    run_beside(Arc::clone(&gitlab) as _, &file(PACE), beside).await;
     assert!(gitlab.asked.load(Ordering::Relaxed) > 1, "the file has not begun to count");
     assert!(gitlab.told.load(Ordering::Relaxed) > 0, "nobody has told GitLab anything about the job");
+}
+
+/// Its request has the only place, and is about to be held for ten minutes.
+#[tokio::test(start_paused = true)]
+async fn a_changed_runner_does_not_wait_long_for_a_silent_gitlab() {
+    let gitlab = Arc::new(Troubled { trouble: Trouble::Silent, begun: Instant::now(), asked: Mutex::default() });
+    let text = file(PACE).replace("concurrent = 4", "concurrent = 1");
+    let changed = Duration::from_secs(10);
+    let beside = |config: PathBuf| {
+        let text = format!("# mended\n{}", text.replace("gitlab.test", "gitlab.example.com"));
+        async move {
+            sleep(changed).await;
+            std::fs::write(config, text).unwrap();
+            sleep(2 * LAST_ANSWER).await;
+        }
+    };
+    run_beside(Arc::clone(&gitlab) as _, &text, beside).await;
+    let asked = gitlab.asked.lock().unwrap();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[1] > changed + LAST_ANSWER, "GitLab had too little time for a job: {asked:?}");
 }
 
 #[tokio::test(start_paused = true)]
