@@ -88,7 +88,7 @@ pub struct NewToken {
 }
 
 /// Puts `new` in the place of the token `old` in every entry of the file that has it, as the file
-/// is now, and says how many they were.
+/// is now, and says how many they were: none where the file holds the new one already.
 ///
 /// # Errors
 /// The file does not hold the new token.
@@ -99,9 +99,13 @@ pub fn keep_token(path: &Path, old: &Secret, new: &NewToken) -> Result<usize, Ke
     let edit = |source| KeepError::Edit { path: shown.clone(), source };
     let mut editor = Editor::parse(&text).map_err(edit)?;
     let env = |name: &str| std::env::var(name).ok();
-    let entries: Vec<RunnerRef> = editor.runners(&env).into_iter().filter(|runner| runner.token == *old).collect();
-    if entries.is_empty() {
-        return Err(KeepError::Gone { path: shown });
+    let runners = editor.runners(&env);
+    let holds_new = runners.iter().any(|runner| runner.token == new.token);
+    let entries: Vec<RunnerRef> = runners.into_iter().filter(|runner| runner.token == *old).collect();
+    match (entries.is_empty(), holds_new) {
+        (false, _) => {}
+        (true, true) => return Ok(0),
+        (true, false) => return Err(KeepError::Gone { path: shown }),
     }
     for entry in &entries {
         let values = [
@@ -343,7 +347,9 @@ mod tests {
             assert!(kept.contains(line), "{line:?} is not in:\n{kept}");
         }
         assert!(!kept.contains("\"old\""), "{kept}");
-        assert!(matches!(keep_token(&path, &"old".into(), &new), Err(KeepError::Gone { .. })));
+        assert_eq!(keep_token(&path, &"old".into(), &new).unwrap(), 0, "the file holds it already");
+        let lost = NewToken { token: "lost".into(), ..new.clone() };
+        assert!(matches!(keep_token(&path, &"old".into(), &lost), Err(KeepError::Gone { .. })));
         let endless = NewToken { token: "newer".into(), expires: None, ..new };
         keep_token(&path, &"new".into(), &endless).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains("token_expires_at = 0001-01-01T00:00:00Z"));

@@ -56,6 +56,8 @@ pub(crate) struct Renewals {
 struct State {
     /// One exchange at a time: each changes the file.
     is_busy: bool,
+    /// GitLab may have exchanged a token already, and has not said for which.
+    awaits_answer: bool,
     /// Failed exchanges in a row and when the next may be tried, by token.
     failures: BTreeMap<Secret, (u32, Instant)>,
     /// Exchanged tokens, by the old one. Those that the file does not hold yet are in force all the
@@ -201,22 +203,29 @@ impl Renewals {
     /// is the only one that knows it.
     pub(crate) async fn leave(&self, metrics: &Metrics) {
         self.save(self.due(Instant::now() + SAVE_PAUSE), metrics).await;
-        if self.with(|state| state.is_busy) {
+        if self.with(|state| state.awaits_answer) {
             TokenLeft.say();
         }
     }
 
     /// Has the token exchanged and written. An error says why there is no new one.
     async fn ask(&self, client: &Client, settings: &RunnerSettings, metrics: &Metrics) -> Result<(), String> {
+        self.with(|state| state.awaits_answer = true);
         let given = client.reset_token(&settings.token).await.map_err(|error| chain(&error))?;
         let guard = redaction::guard(None, [&given.token]);
         let expires = given.token_expires_at.as_deref().and_then(|text| text.parse().ok());
-        let token = NewToken { token: given.token, obtained: Timestamp::now(), expires };
+        let new = NewToken { token: given.token, obtained: Timestamp::now(), expires };
         TokenRenewed { runner: &settings.name, until: expires }.say();
-        let saved = self.keep(&settings.token, &token).await;
-        let save_at = self.save_at(&saved, metrics);
-        let renewed = Renewed { token, save_at, is_back: false, _guard: guard };
-        self.with(|state| state.new.insert(settings.token.clone(), renewed));
+        // Known from now on: whoever reads the file while it is written, or ends the process, must
+        // not take the old one for good.
+        let renewed =
+            Renewed { token: new.clone(), save_at: Some(Instant::now() + SAVE_PAUSE), is_back: false, _guard: guard };
+        self.with(|state| {
+            state.new.insert(settings.token.clone(), renewed);
+            state.awaits_answer = false;
+        });
+        let saved = self.keep(&settings.token, &new).await;
+        self.write_again_at(&settings.token, self.save_at(&saved, metrics));
         Ok(())
     }
 
@@ -263,18 +272,25 @@ impl Renewals {
             let saved = self.keep(&old, &new).await;
             // The file may have the new token by now, or be back only in what was read of it.
             let is_gone = matches!(saved, Err(KeepError::Gone { .. }));
-            let save_at = if is_back && is_gone { None } else { self.save_at(&saved, metrics) };
+            let is_there = matches!(saved, Ok(0)) || (is_back && is_gone);
+            let save_at = if is_there { None } else { self.save_at(&saved, metrics) };
             match &saved {
+                Ok(0) => {}
                 Ok(_) if is_back => TokenKeptAgain(&self.file).say(),
                 _ if save_at.is_none() && !is_gone => TokenKeptLate(&self.file).say(),
                 _ => {}
             }
-            self.with(|state| {
-                if let Some(renewed) = state.new.get_mut(&old) {
-                    renewed.save_at = save_at;
-                }
-            });
+            self.write_again_at(&old, save_at);
         }
+    }
+
+    /// Says when the token that came of `old` is to be written again, if it is.
+    fn write_again_at(&self, old: &Secret, save_at: Option<Instant>) {
+        self.with(|state| {
+            if let Some(renewed) = state.new.get_mut(old) {
+                renewed.save_at = save_at;
+            }
+        });
     }
 
     /// Writes a token into the file. Whoever else changes that is waited for.
@@ -287,7 +303,7 @@ impl Renewals {
     fn finished(&self, settings: &RunnerSettings, result: Result<(), String>) {
         let token = settings.token.clone();
         self.with(|state| {
-            state.is_busy = false;
+            (state.is_busy, state.awaits_answer) = (false, false);
             let Err(why) = result else {
                 state.failures.remove(&token);
                 return;
@@ -308,6 +324,13 @@ fn is_value_of(variable: &str, token: &Secret) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures::FutureExt as _;
+    use futures::future::BoxFuture;
+    use gantry_gitlab::{Body, ByteStream, ClientOptions, Timeouts, Transport, TransportError};
+    use http::{Request, Response};
+
     use super::*;
 
     fn settings(token: &str, more: &str) -> RunnerSettings {
@@ -389,6 +412,42 @@ mod tests {
         drop(held);
         renewals.end().await;
         assert!(std::fs::read_to_string(&file).unwrap().contains("\"glrt-new\""));
+    }
+
+    /// Exchanges every token.
+    struct Exchanging;
+
+    impl Transport for Exchanging {
+        fn send(&self, _: Request<Body>, _: Timeouts) -> BoxFuture<'_, Result<Response<ByteStream>, TransportError>> {
+            let text = r#"{"id":1,"token":"glrt-new","token_expires_at":null}"#;
+            let body: ByteStream = Box::pin(futures::stream::iter([Ok(bytes::Bytes::from_static(text.as_bytes()))]));
+            let answer = Response::builder().status(201).header("content-type", "application/json");
+            async move { Ok(answer.body(body).expect("an answer")) }.boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_token_is_known_before_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, "[[runners]]\ntoken = \"glrt-old\"\n").unwrap();
+        let (renewals, metrics) = (Renewals::new(&file), Metrics::new().unwrap());
+        let client = Client::with_transport(ClientOptions::new("http://gitlab.test"), Arc::new(Exchanging)).unwrap();
+        let settings = settings("glrt-old", "");
+        // Somebody else changes the file meanwhile.
+        let held = config_write::hold(&file).unwrap();
+        let mut ask = pin!(renewals.ask(&client, &settings, &metrics));
+        let in_force = || renewals.in_force(&Secret::new("glrt-old")).map(|new| new.token.expose().to_owned());
+        while in_force().is_none() {
+            assert!(futures::poll!(ask.as_mut()).is_pending(), "the token is written, and was not known");
+            tokio::task::yield_now().await;
+        }
+        assert!(std::fs::read_to_string(&file).unwrap().contains("\"glrt-old\""));
+        drop(held);
+        renewals.leave(&metrics).await;
+        ask.await.unwrap();
+        assert!(std::fs::read_to_string(&file).unwrap().contains("\"glrt-new\""));
+        assert!(renewals.with(|state| !state.awaits_answer && state.new.values().all(|new| new.save_at.is_none())));
     }
 
     #[tokio::test(start_paused = true)]
