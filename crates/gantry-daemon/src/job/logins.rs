@@ -39,6 +39,11 @@ impl Logins {
         if secret.follows_pod { Self::None } else { Self::Before(new(secret)) }
     }
 
+    /// Whether there may be one that goes with no pod.
+    pub(super) fn may_be_left(&self) -> bool {
+        matches!(self, Self::Before(_))
+    }
+
     /// Makes it for its pod. A line for the job log if it cannot be made: the pod may do without.
     pub(super) async fn follow(&self, cluster: &Cluster, pod: &PodRef, deadline: Instant) -> Option<HeadLine> {
         let Self::Following(secret) = self else { return None };

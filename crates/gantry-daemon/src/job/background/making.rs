@@ -94,7 +94,12 @@ impl Maker {
                     self.note(line).await;
                 }
                 // It may be there, or come yet.
-                None => logins = Logins::asked_for(&secret),
+                None => {
+                    logins = Logins::asked_for(&secret);
+                    if logins.may_be_left() {
+                        self.leftovers.remove_secret(self.cluster.clone(), secret.name);
+                    }
+                }
             }
         }
         if self.unwanted.is_cancelled() {

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Background, Message};
 use crate::job::events::Event;
+use crate::job_end::StopJobs;
 use crate::leftovers::LeftoverRemover;
 use crate::{redaction, tasks};
 
@@ -49,8 +50,9 @@ fn removed() -> Response {
     axum::Json(json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"})).into_response()
 }
 
-pub(super) fn leftovers() -> LeftoverRemover {
-    LeftoverRemover::new(TaskTracker::new(), watch::channel(None).1, redaction::guard(None, []))
+/// Whoever takes over what cannot be removed, as tasks of this tracker until it is told to stop.
+pub(super) fn leftovers(tracker: &TaskTracker, stop: &watch::Sender<Option<StopJobs>>) -> LeftoverRemover {
+    LeftoverRemover::new(tracker.clone(), stop.subscribe(), redaction::guard(None, []))
 }
 
 /// The Secret cannot be removed before the pod is.
@@ -72,8 +74,13 @@ async fn a_pod_does_not_wait_for_the_removal_of_its_secret() {
     .await;
     let (inbox, mut messages) = mpsc::channel(1);
     let pod = PodRef { name: "job".to_owned(), uid: "1".to_owned() };
+    let stop = watch::Sender::new(None);
     let background = Background::new(inbox, CancellationToken::new());
-    background.delete_pod((cluster, leftovers()), (pod, Some("job".to_owned())), (None, None));
+    background.delete_pod(
+        (cluster, leftovers(&TaskTracker::new(), &stop)),
+        (pod, Some("job".to_owned())),
+        (None, None),
+    );
     let said = timeout(BOUND, messages.recv()).await.expect("both are removed");
     assert!(matches!(said.as_deref(), Some(Message::Event(Event::PodDeleted))));
 }
