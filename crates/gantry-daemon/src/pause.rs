@@ -53,10 +53,13 @@ pub(crate) fn keep(runner: &Arc<Runner>, stop: &CancellationToken) {
     let (runner, stop) = (Arc::clone(runner), stop.clone());
     // Not among the jobs: a manager that has none is idle, whatever it keeps.
     let tracker = runner.shared.pause_keepers.clone();
+    // Its last words about the pods come before its series are forgotten.
+    let known = runner.shared.running.knows(&runner.labels, &runner.shared.metrics);
     tasks::spawn(tracker.track_future(async move {
         let mut keeper = Keeper::new(&runner);
         // On the heap, as `run` is: both are large, and live as long as the runner.
         if !has_policies(&runner.settings) {
+            drop(known);
             stop.run_until_cancelled(Box::pin(keeper.search())).await;
             return;
         }
@@ -64,6 +67,7 @@ pub(crate) fn keep(runner: &Arc<Runner>, stop: &CancellationToken) {
         let Some(_only_one) = stop.run_until_cancelled(kept.lock()).await else { return };
         stop.run_until_cancelled(Box::pin(keeper.run())).await;
         keeper.remove().await;
+        drop(known);
     }));
 }
 
@@ -212,7 +216,8 @@ impl<'r> Keeper<'r> {
         let labels = of(&self.runner.labels);
         shared.metrics.pause_pods_desired.with_label_values(&labels).set(i64::from(pods));
         let is_written = self.written.is_some_and(|(at, written)| written == pods && at.elapsed() < HEARTBEAT);
-        if is_written || (self.written.is_none() && pods == 0) {
+        let has_none = self.written.is_none() && !self.may_exist;
+        if is_written || (has_none && pods == 0) {
             return;
         }
         self.make_class().await;

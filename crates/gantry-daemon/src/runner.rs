@@ -29,7 +29,7 @@ use crate::job_end::{JobSummary, StopJobs};
 use crate::leftovers::LeftoverRemover;
 use crate::member::{Member, OwnPlaces, Shared};
 use crate::redaction::{self, Guard};
-use crate::registry::Listed;
+use crate::registry::{KnownRunner, Listed};
 use crate::runner::aftermath::Aftermath;
 use crate::runner::unprepared::{Unprepared, unplanned};
 use crate::secrets::Resolver;
@@ -130,12 +130,14 @@ impl Runner {
     /// Starts a job that GitLab has handed out.
     pub(crate) fn start(self: &Arc<Self>, received: Box<ReceivedJob>, offered: Option<Offered>, places: Places) {
         let (runner, tracker) = (Arc::clone(self), self.shared.jobs.clone());
+        // What is counted of the job is counted for a runner that is there.
+        let known = self.shared.running.knows(&self.labels, &self.shared.metrics);
         let spec = &received.spec;
         let span = events::job_span(Some(spec.id), Some(spec.job_info.project_id), &self.labels.runner);
         events::job_is_traced(&span, telemetry::trace_id(spec.features.tracing.as_ref()));
         let work = async move {
             // On the heap by itself: what awaits a future has room for it twice.
-            runner.until_left(Box::pin(runner.run(received, offered))).await;
+            runner.until_left(Box::pin(runner.run(received, offered, known))).await;
             drop(places);
         };
         tasks::spawn(tracker.track_future(work.instrument(span)));
@@ -143,8 +145,9 @@ impl Runner {
 
     /// Runs a job. Of what is done before and after it nothing is kept beside it, because it may
     /// last for hours.
-    async fn run(self: &Arc<Self>, received: Box<ReceivedJob>, offered: Option<Offered>) {
+    async fn run(self: &Arc<Self>, received: Box<ReceivedJob>, offered: Option<Offered>, known: KnownRunner) {
         let Some(prepared) = Box::pin(self.prepared_or_rejected(received, offered)).await else { return };
+        drop(known);
         let Prepared { job, site, namespace, aftermath, _while_it_runs } = prepared;
         let summary = job.await;
         Box::pin(self.leave(site, namespace, &summary)).await;
@@ -350,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_job_that_runs_is_small() {
-        fn size<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        fn size<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
             size_of::<F>()
         }
         // What prepares a job takes 10 KiB, and hundreds of jobs may run for hours.

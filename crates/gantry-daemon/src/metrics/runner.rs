@@ -82,7 +82,14 @@ impl Metrics {
     pub(crate) fn forget(&self, labels: &RunnerLabels, shares_polls: bool) {
         // Each fails where there is no such series, which is as it should be.
         let values = labels.values();
-        for gauge in [&self.limit, &self.token_refused, &self.queue_size, &self.queue_depth] {
+        for gauge in [
+            &self.limit,
+            &self.token_refused,
+            &self.queue_size,
+            &self.queue_depth,
+            &self.pause_pods_desired,
+            &self.pause_pods_current,
+        ] {
             let _ = gauge.remove_label_values(&values);
         }
         for gauge in [&self.token_expiry, &self.token_renewal] {
