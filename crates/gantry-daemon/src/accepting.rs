@@ -52,24 +52,32 @@ pub(crate) async fn accept<F>(
     let places = Arc::new(Semaphore::new(places));
     let mut open: VecDeque<(Weak<OwnedSemaphorePermit>, CancellationToken)> = VecDeque::new();
     loop {
+        let place = match when_full {
+            WhenFull::NewestWaits => Some(Arc::clone(&places).acquire_owned().await),
+            WhenFull::OldestEnds => None,
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                ConnectionsRefused { server, error: &error }.say();
+                sleep(REST).await;
+                continue;
+            }
+        };
         open.retain(|(place, _)| place.strong_count() > 0);
-        if when_full == WhenFull::OldestEnds
+        if place.is_none()
             && places.available_permits() == 0
             && let Some((_, wanted)) = open.pop_front()
         {
             wanted.cancel();
         }
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let (place, wanted) = (Arc::new(place), CancellationToken::new());
-                open.push_back((Arc::downgrade(&place), wanted.clone()));
-                drop(tasks::spawn(serve(stream, ConnectionPermit { _place: place, wanted })));
-            }
-            Err(error) => {
-                ConnectionsRefused { server, error: &error }.say();
-                sleep(REST).await;
-            }
-        }
+        let place = match place {
+            Some(place) => place,
+            None => Arc::clone(&places).acquire_owned().await,
+        };
+        let Ok(place) = place else { return };
+        let (place, wanted) = (Arc::new(place), CancellationToken::new());
+        open.push_back((Arc::downgrade(&place), wanted.clone()));
+        drop(tasks::spawn(serve(stream, ConnectionPermit { _place: place, wanted })));
     }
 }

@@ -188,6 +188,17 @@ mod tests {
         assert_eq!(bind(&taken).await.unwrap_err().to_string(), format!("cannot listen on {taken}"));
     }
 
+    /// Asks whether the process lives.
+    async fn ask(probe: &mut TcpStream) -> String {
+        let ask = async {
+            probe.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"live\n") && probe.read_buf(&mut answer).await.unwrap() > 0 {}
+            String::from_utf8(answer).unwrap()
+        };
+        timeout(Duration::from_secs(30), ask).await.expect("an answer")
+    }
+
     #[tokio::test]
     async fn connections_that_say_nothing_keep_nobody_out() {
         let listener = bind("127.0.0.1:0").await.unwrap();
@@ -195,19 +206,20 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let shown = ServerState { metrics, running: Running::default(), health: Health::default() };
         let serving = crate::tasks::spawn(serve(listener, shown, CancellationToken::new()));
-        let mut silent = Vec::new();
-        for _ in 0..CONNECTIONS * 2 {
-            silent.push(TcpStream::connect(address).await.unwrap());
+        let mut open = Vec::new();
+        for _ in 0..CONNECTIONS {
+            open.push(TcpStream::connect(address).await.unwrap());
         }
-        let ask = async {
-            let mut probe = TcpStream::connect(address).await.unwrap();
-            probe.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
-            let mut answer = String::new();
-            probe.read_to_string(&mut answer).await.unwrap();
-            answer
-        };
-        let answer = timeout(Duration::from_secs(30), ask).await.expect("an answer");
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("live\n"), "{answer}");
+        // The newest and the oldest of those that have a place each.
+        for at in [CONNECTIONS - 1, 0] {
+            let answer = ask(&mut open[at]).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{at}: {answer}");
+        }
+        for _ in 0..CONNECTIONS {
+            open.push(TcpStream::connect(address).await.unwrap());
+        }
+        let answer = ask(&mut TcpStream::connect(address).await.unwrap()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         serving.abort();
     }
 }
