@@ -184,12 +184,17 @@ impl Ticket {
         if ticket.job_id == binding.job_id { Ok(ticket) } else { Err(TicketError::Altered) }
     }
 
-    /// Without roots, a session and names that are too long for an annotation.
+    /// Without roots and a session that are too long for an annotation, and with as many names as fit.
     fn fitting(&self) -> Self {
         let ca_pem = self.ca_pem.clone().filter(|pem| pem.len() <= LONGEST_CA);
         let session = self.session.clone().filter(|session| json_bytes(session) <= LONGEST_SESSION);
-        let fits = json_bytes(&self.cache_objects) <= LONGEST_CACHES;
-        let cache_objects = if fits { self.cache_objects.clone() } else { Vec::new() };
+        let mut left = LONGEST_CACHES;
+        let fits = |object: &&CacheObject| {
+            let room = left.checked_sub(json_bytes(object));
+            left = room.unwrap_or(0);
+            room.is_some()
+        };
+        let cache_objects = self.cache_objects.iter().take_while(fits).cloned().collect();
         Self { ca_pem, session, cache_objects, ..self.clone() }
     }
 }

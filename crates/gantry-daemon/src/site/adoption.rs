@@ -79,19 +79,21 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
         unheard(site, &owner, None);
         return Progress::Again;
     };
-    let Some(runner) = choose(&runners, &found) else { return Progress::Again };
+    let (sealed_by, ticket) = ticket(site, &runners, &found).unzip();
+    let Some(runner) = choose(&runners, &found, sealed_by) else { return Progress::Again };
     let places = (runner.own_places_beyond(), site.place_beyond(&runner.fleet(site.cluster().namespace())));
     // Without the right to write that, several may have come to the same conclusion: the agent
     // takes one of them.
     let replaces = replaces && site.marking() == Marking::Granted;
-    let ticket = ticket(site, &runners, &found);
     let (job, has_ticket) = (job_of(&found).unwrap_or(0), ticket.is_some());
     let guard = redaction::guard(Some(job), ticket.iter().map(|ticket| &ticket.job_token));
     let (view, seen) = watch::channel(JobView::default());
     let url = annotation(&found, JOB_URL).unwrap_or_default().to_owned();
     let session = ticket.as_ref().and_then(|ticket| ticket.session.clone());
     let visits = runner.open_session(session, job, site.cluster(), &seen);
-    let caches = ticket.as_ref().and_then(|ticket| job::CacheSigner::of_ticket(ticket, &runner.preparation));
+    // What is signed by another entry would go to the store of that one.
+    let caches = ticket.as_ref().filter(|_| is_of_entry(runner, &runners, &found));
+    let caches = caches.and_then(|ticket| job::CacheSigner::of_ticket(ticket, &runner.preparation));
     let _listed = runner.shared.running.add(url, runner.labels.clone(), seen);
     let on_granted = {
         let (site, pod, owner, runner) = (Arc::clone(site), pod.clone(), owner.clone(), Arc::clone(runner));
@@ -236,15 +238,30 @@ async fn look(site: &Site, pod: &PodRef) -> Option<ObservedPod> {
     }
 }
 
-/// The runner of the entry that the pod was made for, else any of its fleet.
-fn choose<'r>(runners: &'r [Arc<Member>], found: &ObservedPod) -> Option<&'r Arc<Member>> {
-    let name = found.metadata.labels.as_ref().and_then(|labels| labels.get(RUNNER_NAME));
-    runners.iter().find(|runner| Some(&runner.settings.name) == name).or_else(|| runners.first())
+/// The runner of the entry that the pod was made for, else the one whose key has sealed its ticket,
+/// as where the entry has another name now, else any of its fleet.
+fn choose<'r>(
+    runners: &'r [Arc<Member>],
+    found: &ObservedPod,
+    sealed_by: Option<&'r Arc<Member>>,
+) -> Option<&'r Arc<Member>> {
+    runners.iter().find(|runner| is_named(found, runner)).or(sealed_by).or_else(|| runners.first())
 }
 
-/// What the pod's ticket says, opened with whatever key of ours fits. Why it cannot be is said for
-/// the operator: an agent that lives does not need it.
-fn ticket(site: &Site, runners: &[Arc<Member>], found: &ObservedPod) -> Option<Ticket> {
+/// Whether the pod was made for this entry, which is sure where its name is the same, or where it
+/// alone has its key.
+fn is_of_entry(runner: &Member, runners: &[Arc<Member>], found: &ObservedPod) -> bool {
+    let key = runner.ticket_key();
+    is_named(found, runner) || runners.iter().filter(|other| other.ticket_key() == key).count() == 1
+}
+
+fn is_named(found: &ObservedPod, runner: &Member) -> bool {
+    found.metadata.labels.as_ref().and_then(|labels| labels.get(RUNNER_NAME)) == Some(&runner.settings.name)
+}
+
+/// What the pod's ticket says, and the runner whose key opens it, which is the first of those that
+/// have the same. Why none does is said for the operator: an agent that lives does not need it.
+fn ticket<'r>(site: &Site, runners: &'r [Arc<Member>], found: &ObservedPod) -> Option<(&'r Arc<Member>, Ticket)> {
     let name = found.metadata.name.as_deref().unwrap_or_default();
     let namespace = site.cluster().namespace();
     let (Some(text), Some(job_id)) = (annotation(found, ANNOTATION_TICKET), job_of(found)) else {
@@ -256,7 +273,7 @@ fn ticket(site: &Site, runners: &[Arc<Member>], found: &ObservedPod) -> Option<T
         let fleet = runner.fleet(namespace);
         let binding = TicketBinding { pod: name, namespace, job_id, fleet: fleet.name() };
         match Ticket::open(text, &runner.ticket_key(), &binding) {
-            Ok(ticket) => return Some(ticket),
+            Ok(ticket) => return Some((runner, ticket)),
             Err(TicketError::OtherKey) => {}
             Err(error) => why = error,
         }
