@@ -244,8 +244,8 @@ fn message(answer: &Response<Bytes>) -> String {
     }
     let said = if is_json(answer.headers()) { json_message(answer.body()) } else { xml_message(answer) };
     let said = said.filter(|words| !words.trim().is_empty());
-    let is_other = !is_json(answer.headers()) && !answer.body().trim_ascii().is_empty();
-    if said.is_none() && status == StatusCode::FORBIDDEN && is_other {
+    let has_no_words = said.as_deref().is_none_or(|words| Some(words) == status.canonical_reason());
+    if has_no_words && status == StatusCode::FORBIDDEN && !answer.body().trim_ascii().is_empty() {
         return "Forbidden, in words that GitLab's API never uses: a proxy or a firewall stands before it".to_owned();
     }
     shortened(&said.unwrap_or_else(|| status.canonical_reason().unwrap_or("no explanation").to_owned()))

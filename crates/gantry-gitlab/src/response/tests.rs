@@ -95,6 +95,8 @@ fn answers_to_a_request_for_a_job() {
         (("content-type", "text/plain"), "blocked"),
         (JSON, r#"{"message": "You cannot perform write operations on a read-only instance"}"#),
         (JSON, r#"{"message": "403 Forbidden - this GitLab is read-only for now"}"#),
+        (JSON, r#"{"message": "Forbidden"}"#),
+        (JSON, r#"{"code": 1020}"#),
     ];
     for (kind, body) in others {
         let said = job(answer(403, &[kind], body));

@@ -17,9 +17,13 @@ const MOST: usize = 8;
 /// The body that every call which reads one understands.
 const RUNNER_AND_JOB: &str = r#"{"id": 7, "token": "t"}"#;
 
+/// The words without which a 403 is not GitLab's.
+const REFUSED: &str = r#"{"message": "403 Forbidden"}"#;
+
 /// A GitLab that answers everything so.
 fn always(status: Option<u16>) -> World {
     world((0..MOST).map(|_| match status {
+        Some(403) => json(403, REFUSED),
         Some(status) => json(status, RUNNER_AND_JOB),
         None => Err(TransportFault::Broken),
     }))
