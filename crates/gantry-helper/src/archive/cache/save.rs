@@ -48,9 +48,12 @@ async fn one(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheSave) -> Res
     let chosen = match changed(job, transfer, cache).await {
         Ok(Some(chosen)) => chosen,
         nothing => {
-            // An upload that the runner has begun is not needed.
-            if let Some((request, parts)) = request.and_then(|request| Some((request, request.parts.as_ref()?))) {
-                parts::give_up(&Sender::new(request, transfer)?, parts).await;
+            // An upload that the runner has begun is not needed. That it cannot be given up is not
+            // what is wrong.
+            if let Some((request, parts)) = request.and_then(|request| Some((request, request.parts.as_ref()?)))
+                && let Ok(sender) = Sender::new(request, transfer)
+            {
+                parts::give_up(&sender, parts).await;
             }
             return nothing.map(drop);
         }
