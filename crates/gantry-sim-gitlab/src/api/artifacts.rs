@@ -344,7 +344,8 @@ async fn send_file(path: &FilePath, filename: &str) -> Response {
     };
     match opened.await {
         Ok((file, size)) => {
-            let mut response = Body::from_stream(ReaderStream::new(file)).into_response();
+            let mut response =
+                Body::from_stream(ReaderStream::with_capacity(file, limits::READ_AT_ONCE)).into_response();
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
