@@ -7,6 +7,7 @@ use gantry_tests::Runner;
 use gantry_tests::numbers::{Row, Unit};
 use gantry_tests::world::script;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::api_requests::{Mark, total, tries};
@@ -18,97 +19,127 @@ const KIND: &str = "many";
 /// `concurrent` of the runner that does one after the other.
 const AT_A_TIME: usize = 10;
 
+/// Who runs the jobs. All take turns, and bare pods with them: what a node has left of earlier pods
+/// slows down the next ones.
+struct Contender {
+    runner: Runner,
+    /// Ends the names of its numbers.
+    how: &'static str,
+}
+
+/// What a queue that filled at once has shown.
+#[derive(Default)]
+struct Queued {
+    each: Vec<f64>,
+    all: Vec<f64>,
+    requests: Vec<f64>,
+    tries: Vec<f64>,
+}
+
 pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
-    let runner = bench.start_runner("ten", AT_A_TIME).await?;
-    rows.push(jobs_a_minute(bench, &runner, "").await?);
-    drop(runner);
-    if let Some(runner) = bench.start_pushing_runner("ten-pushed", AT_A_TIME).await? {
-        rows.push(jobs_a_minute(bench, &runner, ", the helper pushed").await?);
+    jobs_a_minute(bench, &contenders(bench, "ten", AT_A_TIME).await?, rows).await?;
+    queued_at_once(bench, &contenders(bench, "queue", bench.sizes.at_once).await?, rows).await
+}
+
+/// All who are measured here, each after its first job.
+async fn contenders(bench: &Bench, name: &str, concurrent: usize) -> anyhow::Result<Vec<Contender>> {
+    let mut all = vec![Contender { runner: bench.start_runner(name, concurrent).await?, how: "" }];
+    if let Some(runner) = bench.start_pushing_runner(&format!("{name}-pushed"), concurrent).await? {
+        all.push(Contender { runner, how: ", the helper pushed" });
     }
-    if let Some(runner) = bench.start_reference("ten-reference", AT_A_TIME).await? {
-        rows.push(jobs_a_minute(bench, &runner, ", GitLab Runner").await?);
+    for contender in &all {
+        bench.job(&contender.runner, &trivial()).await?;
     }
-    let runner = bench.start_runner("queue", bench.sizes.at_once).await?;
-    rows.extend(queued_at_once(bench, &runner, "").await?);
-    drop(runner);
-    if let Some(runner) = bench.start_pushing_runner("queue-pushed", bench.sizes.at_once).await? {
-        rows.extend(queued_at_once(bench, &runner, ", the helper pushed").await?);
+    if let Some(runner) = bench.start_reference(&format!("{name}-reference"), concurrent).await? {
+        all.push(Contender { runner, how: ", GitLab Runner" });
     }
-    if let Some(runner) = bench.start_reference("queue-reference", bench.sizes.at_once).await? {
-        rows.extend(queued_at_once(bench, &runner, ", GitLab Runner").await?);
+    Ok(all)
+}
+
+async fn jobs_a_minute(bench: &Bench, contenders: &[Contender], rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    let many = bench.sizes.many;
+    let mut floor = Vec::new();
+    let mut rates = vec![Vec::new(); contenders.len()];
+    for number in 1..=bench.sizes.repeats {
+        let began = Instant::now();
+        pods(bench, &format!("ten-{number}"), many, AT_A_TIME).await?;
+        floor.push(a_minute(many, began.elapsed().as_secs_f64()));
+        bench.world.no_pods(&bench.runner).await?;
+        for (Contender { runner, .. }, rates) in contenders.iter().zip(&mut rates) {
+            let began = Timestamp::now();
+            let mut last = began;
+            for id in queue(bench, runner, &trivial(), many).await? {
+                last = last.max(bench.ended(id, LONG).await?.at);
+            }
+            rates.push(a_minute(many, seconds(began, last)));
+            bench.world.no_pods(runner).await?;
+        }
+        progress(&format!("{KIND}, {many} jobs"), number, bench.sizes.repeats);
+    }
+    for (Contender { how, .. }, rates) in contenders.iter().zip(rates) {
+        let name = format!("{many} trivial jobs at a concurrency of {AT_A_TIME}{how}: jobs a minute");
+        rows.push(row(KIND, name, Unit::PerMinute, rates, &floor));
     }
     Ok(())
 }
 
-async fn jobs_a_minute(bench: &Bench, runner: &Runner, how: &str) -> anyhow::Result<Row> {
-    let many = bench.sizes.many;
-    bench.job(runner, &trivial()).await?;
-    let (mut rates, mut floor) = (Vec::new(), Vec::new());
+async fn queued_at_once(bench: &Bench, contenders: &[Contender], rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    let count = bench.sizes.at_once;
+    let (mut floor_each, mut floor_all) = (Vec::new(), Vec::new());
+    let mut seen: Vec<Queued> = contenders.iter().map(|_| Queued::default()).collect();
     for number in 1..=bench.sizes.repeats {
-        let began = Instant::now();
-        pods(bench, &format!("{}-{number}", runner.tag), many, AT_A_TIME).await?;
-        floor.push(a_minute(many, began.elapsed().as_secs_f64()));
-        bench.world.no_pods(&bench.runner).await?;
-        let began = Timestamp::now();
-        let mut ids = Vec::new();
-        for _ in 0..many {
-            ids.push(bench.world.post_job(runner, &trivial()).await?);
-        }
-        let mut last = began;
-        for id in ids {
-            last = last.max(bench.ended(id, LONG).await?.at);
-        }
-        rates.push(a_minute(many, seconds(began, last)));
-        bench.world.no_pods(runner).await?;
-        progress(&format!("{KIND}, {many} jobs"), number, bench.sizes.repeats);
-    }
-    let name = format!("{many} trivial jobs at a concurrency of {AT_A_TIME}{how}: jobs a minute");
-    Ok(row(KIND, name, Unit::PerMinute, rates, &floor))
-}
-
-async fn queued_at_once(bench: &Bench, runner: &Runner, how: &str) -> anyhow::Result<Vec<Row>> {
-    let (count, hold) = (bench.sizes.at_once, bench.sizes.hold_seconds);
-    bench.job(runner, &trivial()).await?;
-    // Each lives on, so that in the end all of them run together.
-    let payload = script(&[&format!("echo {FIRST}"), &format!("sleep {hold}")]);
-    let (mut each, mut all, mut floor_each, mut floor_all) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut requests, mut execs) = (Vec::new(), Vec::new());
-    for number in 1..=bench.sizes.repeats {
-        let starts = pods(bench, &format!("{}-{number}", runner.tag), count, count).await?;
+        let starts = pods(bench, &format!("queue-{number}"), count, count).await?;
         bench.world.no_pods(&bench.runner).await?;
         floor_all.push(starts.iter().copied().fold(0.0, f64::max));
         floor_each.extend(starts);
-        let mark = Mark::new(bench).await?;
-        let began = Timestamp::now();
-        let mut ids = Vec::new();
-        for _ in 0..count {
-            ids.push(bench.world.post_job(runner, &payload).await?);
+        for (Contender { runner, .. }, seen) in contenders.iter().zip(&mut seen) {
+            seen.one_more(bench, runner).await?;
         }
-        let mut last = began;
-        for id in ids {
-            let printed = bench.ended(id, LONG).await?.printed(FIRST)?;
-            each.push(seconds(began, printed));
-            last = last.max(printed);
-        }
-        all.push(seconds(began, last));
-        if let Some(mark) = mark {
-            let counts = mark.until_deleted(bench, runner, count).await?;
-            requests.push(float(total(&counts)) / float(count));
-            execs.push(float(tries(&counts)) / float(count));
-        }
-        bench.world.no_pods(runner).await?;
         progress(&format!("{KIND}, {count} at once"), number, bench.sizes.repeats);
     }
-    let name = |what: &str| format!("{count} queued at once{how}: {what}");
-    let mut rows = vec![
-        row(KIND, name("queued, a script runs (each)"), Unit::Seconds, each, &floor_each),
-        row(KIND, name("queued, all scripts run"), Unit::Seconds, all, &floor_all),
-    ];
-    if !requests.is_empty() {
-        rows.push(row(KIND, name("API requests of each"), Unit::Count, requests, &[3.0]));
-        rows.push(row(KIND, name("tries of pods/exec of each"), Unit::Count, execs, &[1.0]));
+    for (Contender { how, .. }, seen) in contenders.iter().zip(seen) {
+        let name = |what: &str| format!("{count} queued at once{how}: {what}");
+        rows.push(row(KIND, name("queued, a script runs (each)"), Unit::Seconds, seen.each, &floor_each));
+        rows.push(row(KIND, name("queued, all scripts run"), Unit::Seconds, seen.all, &floor_all));
+        if !seen.requests.is_empty() {
+            rows.push(row(KIND, name("API requests of each"), Unit::Count, seen.requests, &[3.0]));
+            rows.push(row(KIND, name("tries of pods/exec of each"), Unit::Count, seen.tries, &[1.0]));
+        }
     }
-    Ok(rows)
+    Ok(())
+}
+
+impl Queued {
+    async fn one_more(&mut self, bench: &Bench, runner: &Runner) -> anyhow::Result<()> {
+        let count = bench.sizes.at_once;
+        // Each lives on, so that in the end all of them run together.
+        let hold = format!("sleep {}", bench.sizes.hold_seconds);
+        let payload = script(&[&format!("echo {FIRST}"), &hold]);
+        let mark = Mark::new(bench).await?;
+        let began = Timestamp::now();
+        let mut last = began;
+        for id in queue(bench, runner, &payload, count).await? {
+            let printed = bench.ended(id, LONG).await?.printed(FIRST)?;
+            self.each.push(seconds(began, printed));
+            last = last.max(printed);
+        }
+        self.all.push(seconds(began, last));
+        if let Some(mark) = mark {
+            let counts = mark.until_deleted(bench, runner, count).await?;
+            self.requests.push(float(total(&counts)) / float(count));
+            self.tries.push(float(tries(&counts)) / float(count));
+        }
+        bench.world.no_pods(runner).await
+    }
+}
+
+/// Queues so many jobs.
+async fn queue(bench: &Bench, runner: &Runner, payload: &Value, count: usize) -> anyhow::Result<Vec<u64>> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(bench.world.post_job(runner, payload).await?);
+    }
+    Ok(ids)
 }
 
 /// Makes bare pods, so many at a time, and gives the seconds that each took to start.
