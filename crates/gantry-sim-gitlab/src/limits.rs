@@ -20,9 +20,9 @@ pub(crate) const ARTIFACT: u64 = 1024 * 1024 * 1024;
 pub(crate) const DOTENV: u64 = 5 * 1024;
 /// Most variables in one dotenv report (GitLab's default limit).
 pub(crate) const DOTENV_VARIABLES: usize = 150;
-/// What is read of a file or a process at once, to be sent: with 4 KiB the wait for each next piece
-/// would take eight times as long as the sending.
-pub(crate) const READ_AT_ONCE: usize = 256 * 1024;
+/// What is read of a file or a process at once, to be sent, and written to a file: with 4 KiB the
+/// wait for each next piece would take eight times as long as the sending.
+pub(crate) const AT_ONCE: usize = 256 * 1024;
 /// Artifacts of one job: GitLab has about 35 file types and keeps one of each.
 pub(crate) const ARTIFACTS_PER_JOB: usize = 64;
 /// Requests kept in the journal; about 1 KiB each, so some 10 MiB at most when bodies are small.

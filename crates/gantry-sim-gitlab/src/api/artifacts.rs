@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::fs::File;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, BufWriter};
 use tokio_util::io::ReaderStream;
 
 use super::{Refusal, admin_error, json_answer, message, refuse, set, text_answer, token, too_many};
@@ -190,7 +190,8 @@ async fn receive(mut request: Request, path: &FilePath, limit: u64) -> Result<(S
 }
 
 async fn store(mut field: Field<'_>, path: &FilePath, limit: u64) -> Result<(u64, u32), Failed> {
-    let mut file = File::create(path).await.map_err(Failed::Storage)?;
+    let file = File::create(path).await.map_err(Failed::Storage)?;
+    let mut file = BufWriter::with_capacity(limits::AT_ONCE, file);
     let mut size = 0_u64;
     let mut crc = crc32fast::Hasher::new();
     while let Some(chunk) = field.chunk().await.map_err(|error| Failed::Bad(error.to_string()))? {
@@ -344,8 +345,7 @@ async fn send_file(path: &FilePath, filename: &str) -> Response {
     };
     match opened.await {
         Ok((file, size)) => {
-            let mut response =
-                Body::from_stream(ReaderStream::with_capacity(file, limits::READ_AT_ONCE)).into_response();
+            let mut response = Body::from_stream(ReaderStream::with_capacity(file, limits::AT_ONCE)).into_response();
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));

@@ -171,7 +171,7 @@ async fn run(repo: &Repo, service: &str, request: Request, counted: Counted) -> 
     let mut stdout = BufReader::new(stdout);
     let head = tokio::time::timeout(limits::GIT_HEADERS, read_head(&mut stdout)).await;
     let (status, headers) = head.map_err(|_| io::Error::other("no answer in time"))??;
-    let stdout = ReaderStream::with_capacity(stdout, limits::READ_AT_ONCE);
+    let stdout = ReaderStream::with_capacity(stdout, limits::AT_ONCE);
     let body = Output { stdout, counted, _child: child };
     let mut response = Body::from_stream(body).into_response();
     *response.status_mut() = status;
