@@ -47,13 +47,11 @@ pub async fn send_until(
     timeouts: Timeouts,
     (idempotency, until): (Idempotency, Option<Instant>),
 ) -> Sent {
-    let left = || until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
     let mut pushed_back = false;
     let mut tries = 0;
     loop {
         tries += 1;
-        let in_time = Timeouts { head: timeouts.head.min(left()), ..timeouts };
-        let answer = follow(transport, request.clone(), tokens, in_time).await;
+        let answer = follow(transport, request.clone(), tokens, timeouts, until).await;
         let moment = Moment { tries, now: jiff::Timestamp::now(), random: chance::fraction() };
         let mut asked_wait = None;
         let wait = match &answer {
@@ -64,26 +62,33 @@ pub async fn send_until(
             }
             Err(error) => retry::after_failure(error.fault(), idempotency, moment),
         };
-        let fits = |wait: &Duration| wait.saturating_add(limits::LEAST_TRY) <= left();
+        let fits = |wait: &Duration| wait.saturating_add(limits::LEAST_TRY) <= left(until);
         let Some(wait) = wait.filter(fits) else { return Sent { answer, tries, pushed_back, asked_wait } };
         tracing::debug!(path = request.uri().path(), tries, ?wait, "waiting before the same request is sent again");
         if let Ok(answer) = answer {
-            let spare = left().saturating_sub(wait.saturating_add(limits::LEAST_TRY));
+            let spare = left(until).saturating_sub(wait.saturating_add(limits::LEAST_TRY));
             drain(answer.into_body(), spare).await;
         }
         tokio::time::sleep(wait).await;
     }
 }
 
-/// Sends once, and again to wherever the answer redirects.
+/// The time that the caller still has.
+fn left(until: Option<Instant>) -> Duration {
+    until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
+}
+
+/// Sends once, and again to wherever the answer redirects, all of it before `until`.
 async fn follow(
     transport: &dyn Transport,
     mut request: Request<Bytes>,
     tokens: &[HeaderName],
     timeouts: Timeouts,
+    until: Option<Instant>,
 ) -> Result<Response<ByteStream>, TransportError> {
     for _ in 0..limits::MAX_REDIRECTS {
-        let answer = transport.send(request.clone().map(Body::Bytes), timeouts).await?;
+        let in_time = Timeouts { head: timeouts.head.min(left(until)), ..timeouts };
+        let answer = transport.send(request.clone().map(Body::Bytes), in_time).await?;
         match redirect::next(&request, tokens, answer.status(), answer.headers()) {
             Some(next) => request = next,
             None => return Ok(answer),
@@ -112,13 +117,16 @@ mod tests {
     /// Answers in order: a status and where it redirects, or a fault. Keeps where requests went and
     /// whether the token went with them.
     struct Script {
+        /// Each answer takes so long.
+        takes: Duration,
         answers: Mutex<VecDeque<Result<(u16, &'static str), TransportFault>>>,
         sent: Mutex<Vec<(String, bool)>>,
     }
 
     impl Script {
         fn of(answers: &[Result<(u16, &'static str), TransportFault>]) -> Self {
-            Self { answers: Mutex::new(answers.iter().copied().collect()), sent: Mutex::default() }
+            let answers = Mutex::new(answers.iter().copied().collect());
+            Self { takes: Duration::ZERO, answers, sent: Mutex::default() }
         }
 
         async fn get(&self, idempotency: Idempotency) -> (Result<StatusCode, TransportFault>, u32, bool) {
@@ -138,7 +146,7 @@ mod tests {
         fn send(
             &self,
             request: Request<Body>,
-            _: Timeouts,
+            timeouts: Timeouts,
         ) -> BoxFuture<'_, Result<Response<ByteStream>, TransportError>> {
             self.sent.lock().unwrap().push((request.uri().to_string(), request.headers().contains_key(TOKEN)));
             let answer = self.answers.lock().unwrap().pop_front().expect("one more answer in the script");
@@ -151,7 +159,11 @@ mod tests {
                     answer.body(body()).unwrap()
                 })
                 .map_err(|fault| TransportError::new(fault, "scripted"));
-            async { answer }.boxed()
+            let answering = tokio::time::timeout(timeouts.head, tokio::time::sleep(self.takes));
+            async {
+                answering.await.map_err(|elapsed| TransportError::new(TransportFault::Timeout, elapsed)).and(answer)
+            }
+            .boxed()
         }
     }
 
@@ -174,6 +186,12 @@ mod tests {
             assert_eq!(sent.asked_wait, Some(ASKED));
             assert!(begun.elapsed() <= time, "{:?} of {time:?}", begun.elapsed());
         }
+        let round = Script { takes: TIMEOUTS.head * 9 / 10, ..Script::of(&[Ok((307, "/1")); 10]) };
+        let (begun, time) = (Instant::now(), TIMEOUTS.head * 5);
+        let sent = round.get_until(Idempotency::Idempotent, Some(begun + time)).await;
+        assert_eq!((sent.answer.err().map(|error| error.fault()), sent.tries), (Some(TransportFault::Timeout), 1));
+        let (took, hops) = (begun.elapsed().as_secs(), round.sent.lock().unwrap().len());
+        assert_eq!((took, hops), (time.as_secs(), 6), "redirects included");
         let fine = Script::of(&[Ok((200, ""))]).get_until(Idempotency::Idempotent, None).await;
         assert_eq!(fine.asked_wait, None);
     }
