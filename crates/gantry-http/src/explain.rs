@@ -6,6 +6,8 @@ use std::io;
 use gantry_core::error_chain::{causes, chain};
 use rustls::{AlertDescription, CertificateError};
 
+use crate::tls::is_own_authority;
+
 /// What is known about the connection beside the error.
 #[derive(Clone, Debug)]
 pub(crate) struct Circumstances<'a> {
@@ -56,18 +58,9 @@ pub(crate) fn explain(error: &(dyn Error + 'static), at: &Circumstances<'_>) -> 
 fn certificate(problem: &CertificateError, at: &Circumstances<'_>) -> Option<String> {
     let host = at.host;
     Some(match problem {
-        // The two below: an authority of the same name and another key; a certificate that is its
-        // own authority.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_) => {
-            let help = match (at.ca, at.place_of_ca) {
-                (Some(ca), _) => format!("the file {ca} does not hold the certificate of that authority: add it there"),
-                (None, Some(place)) => {
-                    format!("set tls-ca-file to a PEM file with the authority's certificate, or put it at {place}")
-                }
-                (None, None) => "set tls-ca-file to a PEM file with the authority's certificate".to_owned(),
-            };
-            format!("the certificate of {host} comes from an authority that is not trusted here; {help}")
-        }
+        // An authority of the same name may have another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => untrusted(at),
+        problem if is_own_authority(problem) => untrusted(at),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             format!(
                 "the certificate of {host} has expired{}; renew it there (or is the clock here wrong?)",
@@ -89,6 +82,17 @@ fn certificate(problem: &CertificateError, at: &Circumstances<'_>) -> Option<Str
         }
         _ => return None,
     })
+}
+
+fn untrusted(at: &Circumstances<'_>) -> String {
+    let help = match (at.ca, at.place_of_ca) {
+        (Some(ca), _) => format!("the file {ca} does not hold the certificate of that authority: add it there"),
+        (None, Some(place)) => {
+            format!("set tls-ca-file to a PEM file with the authority's certificate, or put it at {place}")
+        }
+        (None, None) => "set tls-ca-file to a PEM file with the authority's certificate".to_owned(),
+    };
+    format!("the certificate of {} comes from an authority that is not trusted here; {help}", at.host)
 }
 
 /// The names of a certificate, which come as `DnsName("…")`.
@@ -159,22 +163,33 @@ mod tests {
         assert_eq!(names(&many), "1.test, 2.test, 3.test, 4.test, 5.test and 3 more");
     }
 
+    const AT: Circumstances<'_> = Circumstances {
+        scheme: "https",
+        host: "gitlab.test",
+        port: 443,
+        connecting: true,
+        proxy: None,
+        ca: None,
+        place_of_ca: None,
+        cert: None,
+        key: None,
+    };
+
+    #[test]
+    fn only_what_nobody_trusts_is_said_to_be_so() {
+        let said = |error: webpki::Error| {
+            let problem = CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error)));
+            explain(&rustls::Error::InvalidCertificate(problem), &AT)
+        };
+        let own_authority = said(webpki::Error::CaUsedAsEndEntity);
+        assert!(own_authority.contains("comes from an authority that is not trusted here"), "{own_authority}");
+        let old = said(webpki::Error::UnsupportedCertVersion);
+        assert!(old.starts_with("gitlab.test:443: ") && old.contains("UnsupportedCertVersion"), "{old}");
+    }
+
     #[test]
     fn a_certificate_without_its_key_was_not_refused() {
-        let said = |cert, key| {
-            let at = Circumstances {
-                scheme: "https",
-                host: "gitlab.test",
-                port: 443,
-                connecting: true,
-                proxy: None,
-                ca: None,
-                place_of_ca: None,
-                cert,
-                key,
-            };
-            refused(AlertDescription::CertificateRequired, &at)
-        };
+        let said = |cert, key| refused(AlertDescription::CertificateRequired, &Circumstances { cert, key, ..AT });
         let cert = Some("tls-cert-file /certs/gitlab.test.auth.crt");
         let alone = said(cert, None);
         assert!(alone.ends_with("gitlab.test.auth.crt is of use with its key only: set tls-key-file to it"), "{alone}");

@@ -37,6 +37,6 @@ pub use options::{Options, ProxySettings};
 pub use range::ContentRange;
 pub use send::{Sent, send, send_until};
 pub use setup_error::SetupError;
-pub use tls::has_certificate;
+pub use tls::{has_certificate, is_own_authority};
 pub use transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};
 pub use verifier::verifier;

@@ -186,7 +186,7 @@ impl ChainRecorder {
         let verified = self.inner.verify_server_cert(server, others, name, &[], later);
         Some(match verified {
             Ok(_) => true,
-            Err(error) => self.is_configured_server(&error, server, name),
+            Err(error) => self.unless_configured(error, server, name).is_ok(),
         })
     }
 
@@ -213,20 +213,28 @@ impl ChainRecorder {
     /// by the library even if it is trusted as a CA; Go accepts it, and many servers have one.
     /// Trust is explicit here: the very certificate is among the trusted ones. Its validity was
     /// checked before this error, its signature over the handshake is checked after; so the name
-    /// remains.
-    fn is_configured_server(
+    /// remains, and is all that can be wrong.
+    fn unless_configured(
         &self,
-        error: &rustls::Error,
+        error: rustls::Error,
         end_entity: &CertificateDer<'_>,
         name: &ServerName<'_>,
-    ) -> bool {
-        let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
-        other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
-            && self.own.iter().chain(&self.roots.certificates).any(|root| root == end_entity)
-            && ParsedCertificate::try_from(end_entity)
-                .and_then(|parsed| rustls::client::verify_server_name(&parsed, name))
-                .is_ok()
+    ) -> Result<(), rustls::Error> {
+        let is_refused_as_authority =
+            matches!(&error, rustls::Error::InvalidCertificate(problem) if is_own_authority(problem));
+        let is_configured = || self.own.iter().chain(&self.roots.certificates).any(|root| root == end_entity);
+        if !is_refused_as_authority || !is_configured() {
+            return Err(error);
+        }
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)
     }
+}
+
+/// Whether a server's certificate was refused because it is its own authority, and not a trusted
+/// one. The library tells this as one of several errors that it has no name for.
+pub fn is_own_authority(problem: &CertificateError) -> bool {
+    let CertificateError::Other(other) = problem else { return false };
+    other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
 }
 
 fn issuer_of(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
@@ -267,11 +275,7 @@ impl ServerCertVerifier for ChainRecorder {
             .inner
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             .or_else(|error| {
-                if self.is_configured_server(&error, end_entity, server_name) {
-                    Ok(ServerCertVerified::assertion())
-                } else {
-                    Err(error)
-                }
+                self.unless_configured(error, end_entity, server_name).map(|()| ServerCertVerified::assertion())
             })?;
         // Not that of a proxy or of object storage.
         if self.host.as_ref() == Some(server_name) {

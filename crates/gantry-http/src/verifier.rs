@@ -29,9 +29,11 @@ pub fn verifier(configured: Vec<CertificateDer<'static>>) -> Result<Arc<dyn Serv
 #[cfg(test)]
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rustls::CertificateError;
     use rustls::pki_types::{ServerName, UnixTime};
 
     use super::*;
+    use crate::tls::is_own_authority;
 
     /// As `openssl req -x509` makes them.
     fn own_authority(name: &str) -> CertificateDer<'static> {
@@ -40,15 +42,24 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
 
+    fn verified(
+        trusted: &CertificateDer<'static>,
+        shown: &CertificateDer<'_>,
+        name: &'static str,
+        at: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let verifier = verifier(vec![trusted.clone()]).unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        verifier.verify_server_cert(shown, &[], &name, &[], at).map(drop)
+    }
+
     fn accepts(
         trusted: &CertificateDer<'static>,
         shown: &CertificateDer<'_>,
         name: &'static str,
         at: UnixTime,
     ) -> bool {
-        let verifier = verifier(vec![trusted.clone()]).unwrap();
-        let name = ServerName::try_from(name).unwrap();
-        verifier.verify_server_cert(shown, &[], &name, &[], at).is_ok()
+        verified(trusted, shown, name, at).is_ok()
     }
 
     #[test]
@@ -56,8 +67,16 @@ mod tests {
         let (server, other) = (own_authority("api.test"), own_authority("api.test"));
         let now = UnixTime::now();
         assert!(accepts(&server, &server, "api.test", now));
-        assert!(!accepts(&server, &server, "other.test", now), "the name counts");
-        assert!(!accepts(&server, &other, "api.test", now), "it is the very certificate");
+        let other_name = verified(&server, &server, "other.test", now);
+        let is_about_the_name = matches!(
+            other_name,
+            Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }))
+        );
+        assert!(is_about_the_name, "the name counts, and is what is wrong: {other_name:?}");
+        let stranger = verified(&server, &other, "api.test", now);
+        let is_untrusted =
+            matches!(&stranger, Err(rustls::Error::InvalidCertificate(problem)) if is_own_authority(problem));
+        assert!(is_untrusted, "it is the very certificate: {stranger:?}");
         let late = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1 << 40));
         assert!(!accepts(&server, &server, "api.test", late), "the time counts");
     }

@@ -77,12 +77,11 @@ impl Target {
         use AlertDescription as Alert;
         let Self { url, host_from, ca_from, ca_advice, cert_from } = self;
         let server = format!("the certificate of the API server at {url}");
+        let untrusted = || format!("{server} was not signed by any of {ca_from}: {ca_advice}");
         Some(match error {
             rustls::Error::InvalidCertificate(problem) => match problem {
-                // The last one: a certificate that is its own authority.
-                CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_) => {
-                    format!("{server} was not signed by any of {ca_from}: {ca_advice}")
-                }
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => untrusted(),
+                problem if gantry_http::is_own_authority(problem) => untrusted(),
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                     format!("{server} is for other names ({problem}): set {host_from} to one of them")
                 }
@@ -93,6 +92,9 @@ impl Target {
                     format!(
                         "{server} is not valid now ({problem}): it must be renewed, or the clock of this machine is wrong"
                     )
+                }
+                CertificateError::Other(other) => {
+                    format!("{server} cannot be accepted ({other}): the server needs another one")
                 }
                 _ => format!("{server} cannot be accepted ({problem}): {ca_advice}, or renew the server's"),
             },
@@ -179,8 +181,9 @@ mod tests {
         for ((fault, message), words) in [
             (invalid(CertificateError::UnknownIssuer), "was not signed by any of the authorities in ca_file /ca.crt: "),
             (
+                // What the library has no name for: an old certificate, of version 1.
                 invalid(CertificateError::Other(rustls::OtherError(std::sync::Arc::new(io::Error::other("x"))))),
-                "was not signed by any of the authorities in ca_file /ca.crt: ",
+                "cannot be accepted (x)",
             ),
             (invalid(CertificateError::NotValidForName), "set host in [runners.kubernetes] to one of them"),
             (invalid(CertificateError::Expired), expired),
