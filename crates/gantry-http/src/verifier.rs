@@ -10,18 +10,19 @@ use rustls::pki_types::CertificateDer;
 use crate::roots::Roots;
 use crate::tls::ChainRecorder;
 
-/// Trusts `configured` and nothing else; without any, the system's and the bundled authorities.
+/// Trusts `configured` and nothing else; where nothing is configured, the system's and the bundled
+/// authorities.
 ///
 /// # Errors
-/// None of them can be used.
-pub fn verifier(configured: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
-    let roots = if configured.is_empty() {
-        Roots::shared()
-    } else {
+/// None of them can be used, or the list is empty.
+pub fn verifier(
+    configured: Option<Vec<CertificateDer<'static>>>,
+) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+    let roots = configured.map_or_else(Roots::shared, |certificates| {
         let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(configured.iter().cloned());
-        Arc::new(Roots { certificates: configured, store: Arc::new(store) })
-    };
+        store.add_parsable_certificates(certificates.iter().cloned());
+        Arc::new(Roots { certificates, store: Arc::new(store) })
+    });
     let verifier = ChainRecorder::new(Arc::clone(&roots.store), None, Vec::new(), roots);
     Ok(Arc::new(verifier.map_err(|error| rustls::Error::General(error.to_string()))?))
 }
@@ -48,7 +49,7 @@ mod tests {
         name: &'static str,
         at: UnixTime,
     ) -> Result<(), rustls::Error> {
-        let verifier = verifier(vec![trusted.clone()]).unwrap();
+        let verifier = verifier(Some(vec![trusted.clone()])).unwrap();
         let name = ServerName::try_from(name).unwrap();
         verifier.verify_server_cert(shown, &[], &name, &[], at).map(drop)
     }
@@ -79,5 +80,11 @@ mod tests {
         assert!(is_untrusted, "it is the very certificate: {stranger:?}");
         let late = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1 << 40));
         assert!(!accepts(&server, &server, "api.test", late), "the time counts");
+    }
+
+    #[test]
+    fn an_empty_list_is_not_the_same_as_none() {
+        assert!(verifier(Some(Vec::new())).is_err(), "no other authority takes its place");
+        assert!(verifier(None).is_ok());
     }
 }

@@ -162,7 +162,11 @@ pub(crate) async fn client(access: &Access) -> Result<(Client, Target), ConnectE
     let mut target = target(access);
     let mut config = config(access).await?;
     target.url = address(&config.cluster_url);
-    config.root_cert = config.root_cert.take().map(|configured| usable(configured, &target)).transpose()?;
+    config.root_cert = match config.root_cert.take() {
+        // Nothing is verified by them.
+        _ if config.accept_invalid_certs => None,
+        configured => configured.map(|configured| usable(configured, &target)).transpose()?,
+    };
     let client = connector::client(config).await.map_err(|error| ConnectError::Client { message: chain(&error) })?;
     Ok((client, target))
 }
@@ -335,7 +339,7 @@ async fn kubeconfig(path: Option<PathBuf>, context: Option<String>) -> Result<Co
         path.as_ref().map_or_else(|| "(KUBECONFIG or ~/.kube/config)".to_owned(), |path| path.display().to_string());
     let failed = |error: &KubeconfigError| ConnectError::Kubeconfig { file: file.clone(), message: chain(error) };
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    let parsed = read_kubeconfig(path.as_deref()).map_err(|error| failed(&error))?;
+    let parsed = without_empty_authorities(read_kubeconfig(path.as_deref()).map_err(|error| failed(&error))?);
     let own = own_proxy(&parsed, options.context.as_deref());
     let mut config = Config::from_custom_kubeconfig(parsed, &options).await.map_err(|error| failed(&error))?;
     config.proxy_url = match own {
@@ -353,6 +357,15 @@ fn read_kubeconfig(path: Option<&Path>) -> Result<Kubeconfig, KubeconfigError> {
         Some(path) => Kubeconfig::read_from(path),
         None => merged(kubeconfig_files(None)),
     }
+}
+
+/// Authorities that a generator has left empty are not set, as with kubectl; the library would trust
+/// nobody.
+fn without_empty_authorities(mut parsed: Kubeconfig) -> Kubeconfig {
+    for cluster in parsed.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        cluster.certificate_authority_data.take_if(|data| data.is_empty());
+    }
+    parsed
 }
 
 /// What several files say together. As with kubectl, one that does not exist says nothing, unless

@@ -82,6 +82,40 @@ async fn a_kubeconfig_gives_host_and_token() {
     assert!(wrong.to_string().contains("elsewhere"), "{wrong}");
 }
 
+#[tokio::test]
+async fn an_empty_authority_of_a_kubeconfig_is_none() {
+    let (file, ca) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(ca.path(), authority()).unwrap();
+    let access = Access::Kubeconfig { path: Some(file.path().to_owned()), context: None };
+    let with = |key: &str, value: &str, insecure: bool| {
+        let mut cluster = serde_json::json!({"server": "https://10.1.2.3:6443", "certificate-authority-data": ""});
+        cluster[key] = value.into();
+        cluster["insecure-skip-tls-verify"] = insecure.into();
+        let text = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "here",
+            "clusters": [{"name": "c", "cluster": cluster}],
+            "contexts": [{"name": "here", "context": {"cluster": "c"}}],
+        });
+        std::fs::write(file.path(), text.to_string()).unwrap();
+    };
+    let data = "certificate-authority-data";
+    let no_certificate = "bm90aGluZw==";
+    for (key, value, insecure, trusted) in [
+        (data, "", true, None),
+        (data, "", false, None),
+        ("certificate-authority", ca.path().to_str().unwrap(), false, Some(1)),
+        (data, no_certificate, true, Some(0)),
+    ] {
+        with(key, value, insecure);
+        let config = config(&access).await.unwrap();
+        assert_eq!(config.root_cert.map(|trusted| trusted.len()), trusted, "{key} {value:?}");
+        assert!(client(&access).await.is_ok(), "{key} {value:?} {insecure}");
+    }
+    with(data, no_certificate, false);
+    let error = client(&access).await.err().unwrap().to_string();
+    assert!(error.contains("there is no certificate: set certificate-authority-data"), "{error}");
+}
+
 /// A kubeconfig whose credentials come from this script.
 fn with_plugin(script: &str) -> (tempfile::NamedTempFile, Access) {
     let file = tempfile::NamedTempFile::new().unwrap();
