@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
@@ -164,13 +165,14 @@ fn parse_format(text: &str) -> Result<OrUnset<LogFormat>, String> {
 
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(go_arguments::rewritten(Cli::command(), std::env::args_os())) {
+    let args = go_arguments::rewritten(Cli::command(), std::env::args_os());
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) if error.kind() == ErrorKind::DisplayVersion => {
             return printed(output(&version()));
         }
         Err(error) => {
-            if let Some(advice) = service_command(&error) {
+            if let Some(advice) = service_command(&error, &args) {
                 eprintln!("gantry: {advice}");
                 return ExitCode::FAILURE;
             }
@@ -230,9 +232,14 @@ pub(crate) fn main() -> ExitCode {
 }
 
 /// What to write instead of a command of the reference that is about its service, if that was
-/// asked for.
-fn service_command(error: &clap::Error) -> Option<String> {
+/// asked for: `args` begin with the name of the process, and flags hold their values.
+fn service_command(error: &clap::Error, args: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    // What is below another command is none of the service's.
+    let first = args.iter().skip(1).find_map(|arg| arg.to_str().filter(|text| !text.starts_with('-')))?;
+    if first != command {
+        return None;
+    }
     let instead = match command.as_str() {
         "install" => "enable --now",
         "uninstall" => "disable --now",

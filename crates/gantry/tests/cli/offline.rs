@@ -236,5 +236,11 @@ async fn commands_about_the_service_are_those_of_systemd() {
         assert!(!ended.text.contains("similar"), "{}", ended.text);
         ended.failed(&[&format!("systemctl {instead} gantry")]);
     }
+    home.gantry(&["--log-level", "debug", "stop"]).await.failed(&["systemctl stop gantry"]);
+    for nested in [["sim", "start"], ["config", "status"]] {
+        let ended = home.gantry(&nested).await;
+        assert!(!ended.text.contains("systemctl"), "{}", ended.text);
+        ended.failed(&["unrecognized subcommand", nested[1]]);
+    }
     home.gantry(&["unregistre"]).await.failed(&["similar", "unregister"]);
 }
