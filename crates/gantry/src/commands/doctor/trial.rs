@@ -78,33 +78,45 @@ async fn look(
         Ok(pod) => pod,
         Err(error) => return vec![Finding::error("pod", chain(&error), "what the message says")],
     };
-    let trial = async {
-        match trial::started(cluster, &pod, helper, deadline).await {
-            Ok(()) => {
-                let seconds = begun.elapsed().as_secs_f64();
-                let found = format!("a trial pod started in {seconds:.1} s: images are there, the helper runs");
-                vec![Finding::ok("pod", found), sees_gitlab(subject, cluster, &pod).await]
-            }
-            Err(why) => {
-                let change = "what the message says; the images are `image` and helper_image, the time poll_timeout and prepare_timeout";
-                vec![Finding::error("pod", format!("a trial pod does not start: {why}"), change)]
-            }
-        }
-    };
-    let mut findings = stop.run_until_cancelled(trial).await.unwrap_or_else(|| {
+    let waits_for = || {
         let state = cluster.watch_pod(&pod).current();
-        let reasons = state.facts().map(facts::pending_reasons).unwrap_or_default().join("; ");
-        vec![Finding::error(
-            "pod",
-            format!("interrupted before the trial pod had started {reasons}").trim_end(),
-            "call it again",
-        )]
-    });
+        state.facts().map(facts::pending_reasons).unwrap_or_default().join("; ")
+    };
+    let starting = Box::pin(trial::started(cluster, &pod, helper, deadline));
+    let seeing = Box::pin(sees_gitlab(subject, cluster, &pod));
+    let mut findings = tried(starting, waits_for, seeing, (begun, stop)).await;
     if let Err(why) = trial::removed(cluster, &pod).await {
         let change = format!("kubectl delete pod -n {} {}", cluster.namespace(), pod.name);
         findings.push(Finding::warning("pod", format!("the trial pod could not be removed: {why}"), change));
     }
     findings
+}
+
+/// What the pod that was begun shows, step by step; an interrupt takes back no step that was done.
+async fn tried(
+    starting: impl Future<Output = Result<(), String>>,
+    waits_for: impl FnOnce() -> String,
+    seeing: impl Future<Output = Finding>,
+    (begun, stop): (Instant, &CancellationToken),
+) -> Vec<Finding> {
+    match stop.run_until_cancelled(starting).await {
+        Some(Ok(())) => {
+            let seconds = begun.elapsed().as_secs_f64();
+            let found = format!("a trial pod started in {seconds:.1} s: images are there, the helper runs");
+            let seen = stop.run_until_cancelled(seeing).await;
+            let interrupted =
+                || Finding::error("network", "interrupted before the trial pod had answered", "call it again");
+            vec![Finding::ok("pod", found), seen.unwrap_or_else(interrupted)]
+        }
+        Some(Err(why)) => {
+            let change = "what the message says; the images are `image` and helper_image, the time poll_timeout and prepare_timeout";
+            vec![Finding::error("pod", format!("a trial pod does not start: {why}"), change)]
+        }
+        None => {
+            let found = format!("interrupted before the trial pod had started {}", waits_for());
+            vec![Finding::error("pod", found.trim_end(), "call it again")]
+        }
+    }
 }
 
 /// Makes the pod. An interrupt leaves the request a moment, so that it is known whether there is a
@@ -142,5 +154,30 @@ async fn sees_gitlab(subject: &Subject<'_>, cluster: &Cluster, pod: &PodRef) -> 
             let found = format!("whether the pod reaches {url} could not be found out: {error}");
             Finding::warning("network", found, "try again")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_interrupt_takes_back_no_step_that_was_done() {
+        let stop = CancellationToken::new();
+        let hanging = async {
+            stop.cancel();
+            pending().await
+        };
+        let found = tried(ready(Ok(())), String::new, hanging, (Instant::now(), &stop)).await;
+        let [pod, network] = found.as_slice() else { panic!("{found:?}") };
+        assert!(pod.found.starts_with("a trial pod started in "), "{pod:?}");
+        let interrupted = Finding::error("network", "interrupted before the trial pod had answered", "call it again");
+        assert_eq!(*network, interrupted);
+        let waits_for = || "(the image is pulled)".to_owned();
+        let found = tried(pending(), waits_for, pending(), (Instant::now(), &stop)).await;
+        assert_eq!(found[0].found, "interrupted before the trial pod had started (the image is pulled)");
+        assert_eq!(found.len(), 1, "{found:?}");
     }
 }
