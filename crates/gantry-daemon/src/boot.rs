@@ -91,7 +91,7 @@ async fn attempt(runner: &Runner, stop: &CancellationToken) -> Result<(), String
     let work = async {
         let Some(pod) = made(runner, &cluster, (plan.pod, deadline), stop).await? else { return Ok(()) };
         let started = stop.run_until_cancelled(trial::started(&cluster, &pod, &shared.helper, deadline)).await;
-        if let Err(why) = trial::removed(&cluster, &pod).await {
+        if let Err(why) = trial::removed(&cluster, &pod, stop).await {
             tracing::warn!(pod = pod.name, "boot_verify: the trial pod could not be removed: {why}");
         }
         started.unwrap_or(Ok(()))

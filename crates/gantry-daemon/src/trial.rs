@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use gantry_config::RunnerSettings;
 use gantry_core::chance;
 use gantry_core::error_chain::chain;
@@ -14,6 +15,7 @@ use gantry_wire::layout::BUILD;
 pub use gantry_wire::layout::HELPER;
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 /// Selects trial pods and nothing else.
 pub const SELECTOR: &str = "gantry.dev/doctor=true";
@@ -26,6 +28,12 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// How long the removal of the pod may take before it is said to be left behind.
 const REMOVAL: Duration = Duration::from_secs(30);
+
+/// How long the removal of all pods together may take that others have left behind.
+const LEFTOVERS: Duration = Duration::from_secs(10);
+
+/// So many of them are removed at a time.
+const AT_A_TIME: usize = 10;
 
 /// Plans the trial pod, with `image` for its build container; default: the runner's own, else the
 /// helper's.
@@ -113,24 +121,61 @@ pub async fn started(
     Err(format!("the build container has not started in time {}", reasons.join("; ")))
 }
 
-/// Removes it, and those of earlier trials whose process was killed.
+/// Removes it, and unless told to stop those of earlier trials whose process was killed.
 ///
 /// # Errors
 /// Says why it may be there still.
-pub async fn removed(cluster: &Cluster, pod: &PodRef) -> Result<(), String> {
+pub async fn removed(cluster: &Cluster, pod: &PodRef, stop: &CancellationToken) -> Result<(), String> {
     // How late it is there, the pod itself says: a wrong clock here removes nothing too early. Who
     // may not list pods leaves them.
-    let overdue = timeout(LOOK, cluster.overdue_pods(SELECTOR, pod)).await;
+    let overdue = stop.run_until_cancelled(timeout(LOOK, cluster.overdue_pods(SELECTOR, pod))).await;
     let removed = match timeout(REMOVAL, cluster.delete_pod(pod, Some(0))).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err(format!("it is still there after {} s", REMOVAL.as_secs())),
     };
-    for pod in overdue.into_iter().flatten().flatten().filter(|other| other.uid != pod.uid) {
-        // Where that fails, whoever makes the next one tries again.
-        if let Ok(Ok(())) = timeout(REMOVAL, cluster.delete_pod(&pod, Some(0))).await {
+    let others = overdue.into_iter().flatten().flatten().flatten().filter(|other| other.uid != pod.uid);
+    let remove = |pod: PodRef| async move {
+        if cluster.delete_pod(&pod, Some(0)).await.is_ok() {
             tracing::info!(pod = pod.name, "removed a trial pod that an earlier trial had left behind");
         }
-    }
+    };
+    while_there_is_time(others.map(remove).collect(), stop).await;
     removed
+}
+
+/// What is not done then, whoever makes the next pod tries again.
+async fn while_there_is_time(removals: Vec<impl Future<Output = ()>>, stop: &CancellationToken) {
+    let removing = stream::iter(removals).buffer_unordered(AT_A_TIME).count();
+    let _ = stop.run_until_cancelled(timeout(LEFTOVERS, removing)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pods_of_others_are_removed_together_in_a_time_that_is_bounded() {
+        let stop = CancellationToken::new();
+        let (begun, removed) = (Instant::now(), Cell::new(0));
+        let removal = |hangs: bool| {
+            let removed = &removed;
+            async move {
+                if hangs {
+                    pending::<()>().await;
+                }
+                removed.set(removed.get() + 1);
+            }
+        };
+        while_there_is_time((0..100).map(|_| removal(false)).collect(), &stop).await;
+        assert_eq!((removed.take(), begun.elapsed().as_secs()), (100, 0));
+        while_there_is_time((0..100).map(|number| removal(number % 50 == 0)).collect(), &stop).await;
+        assert_eq!((removed.take(), begun.elapsed().as_secs()), (98, LEFTOVERS.as_secs()));
+        let stopping = async { stop.cancel() };
+        tokio::join!(while_there_is_time((0..100).map(|_| removal(true)).collect(), &stop), stopping);
+        assert_eq!((removed.take(), begun.elapsed().as_secs()), (0, LEFTOVERS.as_secs()), "it hears the stop");
+    }
 }

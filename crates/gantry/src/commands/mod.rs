@@ -38,7 +38,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Writes to standard output what the command is there for.
 ///
@@ -67,16 +67,31 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| "the name has no address".to_owned())
 }
 
+/// SIGINT and SIGTERM, each of which is heard here and ends nothing by itself.
+pub(crate) struct Interrupts {
+    /// Nothing where the system lets nobody hear them.
+    heard: Option<(Signal, Signal)>,
+}
+
+impl Interrupts {
+    /// Those that come from now on.
+    pub(crate) fn listen() -> Self {
+        Self { heard: signal(SignalKind::terminate()).ok().zip(signal(SignalKind::interrupt()).ok()) }
+    }
+
+    /// Ready at the next one.
+    pub(crate) async fn next(&mut self) {
+        let Some((terminate, interrupt)) = &mut self.heard else { return std::future::pending().await };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}
+
 /// Ready at the first SIGINT or SIGTERM.
 pub(crate) async fn interrupted() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    Interrupts::listen().next().await;
 }
 
 /// The variables of this process that are text.

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use gantry_sim_kube::{Config, SimKube};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::Child;
 
 use crate::harness::{Ended, GitLab, Home, LONG, spawn};
 
@@ -219,11 +220,18 @@ async fn the_file_and_the_port() {
     home.gantry(&["doctor"]).await.failed(&["cannot be used: 1 error", "`gantry lint`"]);
 }
 
+/// Without this claim a pod does not start.
+const ABSENT_CLAIM: &str = "[[runners.kubernetes.volumes.pvc]]\nname = \"absent\"\nmount_path = \"/x\"\n";
+
+async fn interrupt(process: &Child) {
+    let kill = format!("kill -INT {}", process.id().expect("it runs"));
+    tokio::process::Command::new("sh").args(["-c", &kill]).status().await.expect("a shell");
+}
+
 #[tokio::test]
 async fn an_interrupt_removes_the_trial_pod() {
     let (gitlab, cluster, home) = (GitLab::start().await, Cluster::start().await, Home::new());
-    let volume = "[[runners.kubernetes.volumes.pvc]]\nname = \"absent\"\nmount_path = \"/x\"\n";
-    cluster.configure(&home, (&gitlab.url, &gitlab.runner_token), "good", volume);
+    cluster.configure(&home, (&gitlab.url, &gitlab.runner_token), "good", ABSENT_CLAIM);
     let mut command = home.command(Path::new(env!("CARGO_BIN_EXE_gantry")), &["doctor", "--pod"]);
     let mut doctor = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
     let mut log = BufReader::new(doctor.stderr.take().expect("a log")).lines();
@@ -234,8 +242,7 @@ async fn an_interrupt_removes_the_trial_pod() {
     let mut seen = vec![0; 64];
     let read = doctor.stdout.as_mut().expect("an output").read(&mut seen).await.expect("it works");
     assert!(read > 0, "what was found is shown before all is over");
-    let kill = format!("kill -INT {}", doctor.id().expect("it runs"));
-    tokio::process::Command::new("sh").args(["-c", &kill]).status().await.expect("a shell");
+    interrupt(&doctor).await;
     let ended = tokio::time::timeout(LONG, doctor.wait_with_output()).await.expect("in time").expect("it works");
     let text = String::from_utf8_lossy(&ended.stdout);
     assert_eq!(ended.status.code(), Some(1), "{text}");
@@ -243,6 +250,29 @@ async fn an_interrupt_removes_the_trial_pod() {
     let lists = cluster.client.get(format!("{}/api/v1/namespaces/good/pods", cluster.url)).bearer_auth(&cluster.admin);
     let pods: Value = lists.send().await.expect("it works").json().await.expect("it works");
     assert_eq!(pods["items"], json!([]), "{text}");
+}
+
+#[tokio::test]
+async fn a_second_interrupt_ends_the_doctor() {
+    let (gitlab, cluster, home) = (GitLab::start().await, Cluster::start().await, Home::new());
+    cluster.configure(&home, (&gitlab.url, &gitlab.runner_token), "good", ABSENT_CLAIM);
+    let hangs = json!({"kind": "delay", "verb": "delete", "resource": "pods", "delay": 600.0});
+    cluster.create("/sim/faults", &hangs).await;
+    let mut command = home.command(Path::new(env!("CARGO_BIN_EXE_gantry")), &["doctor", "--pod"]);
+    let mut doctor = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
+    let mut log = BufReader::new(doctor.stderr.take().expect("a log")).lines();
+    for words in ["making a trial pod in namespace good", "a second signal ends this at once"] {
+        let mut says = String::new();
+        while !says.contains(words) {
+            says = log.next_line().await.expect("it works").expect("it goes on");
+        }
+        interrupt(&doctor).await;
+    }
+    let ended = tokio::time::timeout(LONG, doctor.wait_with_output()).await.expect("in time").expect("it works");
+    let text = String::from_utf8_lossy(&ended.stdout);
+    assert_eq!(ended.status.code(), Some(1), "{text}");
+    assert!(text.contains("error   doctor: was interrupted again, and may have left a trial pod behind"), "{text}");
+    assert!(!text.contains("could not be removed"), "{text}");
 }
 
 #[tokio::test]

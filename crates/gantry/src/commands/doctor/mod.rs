@@ -15,7 +15,6 @@ mod local;
 mod own_namespace;
 mod trial;
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,13 +22,14 @@ use anyhow::bail;
 use clap::Args;
 use gantry_config::{RunnerSettings, Settings};
 use gantry_daemon::HelperBinaries;
+use gantry_daemon::trial::SELECTOR;
 use tokio_util::sync::CancellationToken;
 
 use self::finding::{Finding, Grade, Report};
 use self::trial::Trialable;
 use crate::commands::config_path::ConfigArg;
 use crate::commands::runner_file::RunnerFile;
-use crate::commands::{interrupted, output, runtime};
+use crate::commands::{Interrupts, output, runtime};
 use crate::{exit_status, helper_binary};
 
 /// Arguments of `gantry doctor`.
@@ -72,14 +72,20 @@ pub(crate) fn main(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.resolve();
     let helper = if args.pod { Some(helper_binary::load()?) } else { None };
     let mut report = if args.json { Report::default() } else { Report::shown(Box::new(output)) };
-    runtime()?.block_on(async {
+    let is_complete = runtime()?.block_on(async {
         let stop = CancellationToken::new();
         let examining = Box::pin(examine(args, &config, helper.as_ref(), &stop, &mut report));
         tokio::select! {
-            examined = examining => examined,
-            never = cancel_when_interrupted(&stop), if helper.is_some() => match never {},
+            examined = examining => examined.map(|()| true),
+            () = interrupted_twice(&stop), if helper.is_some() => Ok(false),
         }
     })?;
+    if !is_complete {
+        let change =
+            format!("kubectl delete pod -l {SELECTOR} in the namespace of its jobs, or leave it to a later trial");
+        let found = "was interrupted again, and may have left a trial pod behind";
+        report.add("", vec![Finding::error("doctor", found, change)])?;
+    }
     report.sum_up()?;
     if args.json {
         output(&report.json()?)?;
@@ -98,11 +104,14 @@ pub(crate) async fn missing_rights(cluster: &gantry_kube::Cluster) -> Vec<String
     findings.map(|finding| format!("{} ({})", finding.found, finding.change.unwrap_or_default())).collect()
 }
 
-/// From here on a signal ends nothing by itself: there may be a pod to remove.
-async fn cancel_when_interrupted(stop: &CancellationToken) -> Infallible {
-    interrupted().await;
+/// From here on a signal ends nothing by itself: there may be a pod to remove. Cancels `stop` at the
+/// first, and is ready at the second.
+async fn interrupted_twice(stop: &CancellationToken) {
+    let mut interrupts = Interrupts::listen();
+    interrupts.next().await;
+    tracing::info!("interrupted: a trial pod that was made is removed; a second signal ends this at once");
     stop.cancel();
-    std::future::pending().await
+    interrupts.next().await;
 }
 
 async fn examine(

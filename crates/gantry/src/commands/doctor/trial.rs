@@ -85,7 +85,7 @@ async fn look(
     let starting = Box::pin(trial::started(cluster, &pod, helper, deadline));
     let seeing = Box::pin(sees_gitlab(subject, cluster, &pod));
     let mut findings = tried(starting, waits_for, seeing, (begun, stop)).await;
-    if let Err(why) = trial::removed(cluster, &pod).await {
+    if let Err(why) = trial::removed(cluster, &pod, stop).await {
         let change = format!("kubectl delete pod -n {} {}", cluster.namespace(), pod.name);
         findings.push(Finding::warning("pod", format!("the trial pod could not be removed: {why}"), change));
     }
