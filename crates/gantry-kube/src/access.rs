@@ -359,8 +359,8 @@ fn read_kubeconfig(path: Option<&Path>) -> Result<Kubeconfig, KubeconfigError> {
     }
 }
 
-/// Authorities that a generator has left empty are not set, as with kubectl; the library would trust
-/// nobody.
+/// Authorities that a generator has left empty are not set, as with kubectl; the library would
+/// trust nobody.
 fn without_empty_authorities(mut parsed: Kubeconfig) -> Kubeconfig {
     for cluster in parsed.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
         cluster.certificate_authority_data.take_if(|data| data.is_empty());

@@ -104,8 +104,8 @@ pub(crate) async fn missing_rights(cluster: &gantry_kube::Cluster) -> Vec<String
     findings.map(|finding| format!("{} ({})", finding.found, finding.change.unwrap_or_default())).collect()
 }
 
-/// From here on a signal ends nothing by itself: there may be a pod to remove. Cancels `stop` at the
-/// first, and is ready at the second.
+/// From here on a signal ends nothing by itself: there may be a pod to remove. Cancels `stop` at
+/// the first, and is ready at the second.
 async fn interrupted_twice(stop: &CancellationToken) {
     let mut interrupts = Interrupts::listen();
     interrupts.next().await;
