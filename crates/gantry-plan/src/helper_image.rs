@@ -2,7 +2,7 @@
 //! architecture (GitLab Runner 19.4). It only has to bring git; our own binary is pushed into it.
 
 use gantry_config::settings::KubernetesSettings;
-use gantry_core::variables::Variables;
+use gantry_core::variables::{Variables, expand};
 
 use crate::PlanError;
 
@@ -30,7 +30,7 @@ pub(crate) fn helper_image(
             "the node selector asks for {OS_LABEL} = {os:?}: this runner runs jobs on Linux nodes only"
         )));
     }
-    let configured = settings.helper_image.as_deref().map(|image| variables.expand(image)).unwrap_or_default();
+    let configured = settings.helper_image.as_deref().map(|image| expanded(image, variables)).unwrap_or_default();
     if !configured.is_empty() {
         return Ok(configured);
     }
@@ -44,6 +44,15 @@ pub(crate) fn helper_image(
         flavor => format!("{flavor}-"),
     };
     Ok(format!("{OFFICIAL}:{prefix}{arch}-v{VERSION}"))
+}
+
+/// The configured image. The reference's images have its revision as a tag, which nobody knows here,
+/// and beside it its version: that one takes the place of the other.
+fn expanded(image: &str, variables: &Variables) -> String {
+    expand(image, |name| match name {
+        "CI_RUNNER_REVISION" => Some(format!("v{VERSION}")),
+        name => Some(variables.expand(&format!("${{{name}}}"))),
+    })
 }
 
 /// The architecture that the pod's node should be of, in the words of images: GitLab Runner 19.4
@@ -75,6 +84,28 @@ mod tests {
         assert_eq!(tag("alpine", None, true), "arm64-v19.4.0");
         assert_eq!(tag("ubuntu", Some("amd64"), true), "ubuntu-x86_64-v19.4.0");
         assert_eq!(tag("ubi-fips", Some("s390x"), false), "ubi-fips-s390x-v19.4.0");
+    }
+
+    /// Its own tags follow from the version, as those of the official image do.
+    #[test]
+    fn the_revision_in_a_tag_becomes_the_version() {
+        let made = |key: &str, value: &str| gantry_core::variables::Variable::made(key, value);
+        let list = vec![
+            made("CI_RUNNER_VERSION", VERSION),
+            made("CI_RUNNER_REVISION", "0123abcd"),
+            made("ODD-NAME", "odd"),
+            made("PRICE", "$$"),
+        ];
+        let variables = Variables::new(list, "");
+        for (written, image) in [
+            ("r/helper:x86_64-${CI_RUNNER_REVISION}", "r/helper:x86_64-v19.4.0"),
+            ("r/helper:arm64-$CI_RUNNER_REVISION", "r/helper:arm64-v19.4.0"),
+            ("r/helper:x86_64-v${CI_RUNNER_VERSION}", "r/helper:x86_64-v19.4.0"),
+            ("r/${ODD-NAME}$NONE/$PRICE:1", "r/odd/$$:1"),
+        ] {
+            let settings = KubernetesSettings { helper_image: Some(written.to_owned()), ..Default::default() };
+            assert_eq!(helper_image(&settings, &variables, "linux/amd64").unwrap(), image, "{written}");
+        }
     }
 
     #[test]
