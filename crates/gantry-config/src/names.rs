@@ -85,6 +85,13 @@ pub fn is_search_domain(text: &str) -> bool {
     text == "." || is_object_name(&name.replace('_', "a"))
 }
 
+/// Where a mount path leads in a container: the kubelet takes a relative one as from `/`. What may
+/// still become another path stays.
+pub fn absolute(path: &str) -> String {
+    let stays = path.is_empty() || path.starts_with('/') || has_variable(path);
+    if stays { path.to_owned() } else { format!("/{path}") }
+}
+
 /// A path within a volume: neither from the root nor up.
 pub fn is_path_within(path: &str) -> bool {
     !path.starts_with('/') && !has_steps_up(path)

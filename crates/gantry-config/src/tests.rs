@@ -204,7 +204,10 @@ const NO_CLUSTER: &[(&str, &str)] = &[
         "[[runners.kubernetes.volumes.empty_dir]]\nname = \"My_Vol\"\nmount_path = \"/x\"\n",
         "\"My_Vol\" cannot be a volume",
     ),
-    ("[[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\nmount_path = \"x\"\n", "\"x\" must begin with /"),
+    (
+        "[[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\nmount_path = \"/x:y\"\n[[runners.kubernetes.volumes.secret]]\nname = \"b\"\nmount_path = \"x:y\"\n",
+        "\"/x:y\" is where the volume \"b\" is mounted",
+    ),
     (
         "[[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\nmount_path = \"/x\"\nsub_path = \"../y\"\n",
         "must be a path within the volume",

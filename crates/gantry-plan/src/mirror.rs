@@ -57,7 +57,7 @@ fn server(url: &str) -> String {
     let place = url.split_once("://").map_or(url, |(_, place)| place).trim_end_matches('/');
     let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
     let part = place.chars().map(|c| match c {
-        // A mount path has no colon (Kubernetes API).
+        // A colon separates directories in lists of them.
         ':' => '+',
         c if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') => c.to_ascii_lowercase(),
         _ => '_',

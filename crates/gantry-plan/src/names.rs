@@ -53,7 +53,7 @@ pub(crate) fn project_slug(repo_url: &str, project_id: i64) -> String {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let path = path.strip_suffix(".git").unwrap_or(path);
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    // A mount path cannot have a colon in it (Kubernetes API).
+    // A colon separates directories in lists of them, such as PATH.
     let is_impossible =
         parts.is_empty() || parts.contains(&"..") || path.contains(|c: char| c == ':' || c.is_control());
     if is_impossible { fallback() } else { parts.join("/") }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use gantry_config::names::{is_dns_label, is_path_within};
+use gantry_config::names::{absolute, is_dns_label, is_path_within};
 use gantry_config::settings::volumes::Volumes as Configured;
 use gantry_config::settings::volumes::{Mount, MountPropagation};
 use gantry_core::reserved;
@@ -238,6 +238,7 @@ impl Made<'_> {
     /// Adds a mount, and its volume unless an earlier mount has brought the same one.
     fn add(&mut self, mount: &Mount, source: impl FnOnce(&mut api::Volume)) -> Result<(), PlanError> {
         let (name, mount_path) = (self.variables.expand(&mount.name), self.variables.expand(&mount.mount_path));
+        let mount_path = absolute(&mount_path);
         let sub_path = mount.sub_path.as_ref().map(|path| self.variables.expand(path));
         check(mount, &name, &mount_path, sub_path.as_deref())?;
         if let Some(other) = self.mounts.iter().find(|other| other.mount_path == mount_path) {
@@ -292,9 +293,6 @@ fn check(mount: &Mount, name: &str, mount_path: &str, sub_path: Option<&str>) ->
     }
     if mount_path.is_empty() {
         return wrong("has no mount path once the variables of the job are in it: set them");
-    }
-    if mount_path.contains(':') {
-        return wrong("has a mount path with a colon in it, which Kubernetes does not take");
     }
     if let Some(path) = sub_path.filter(|path| !is_path_within(path)) {
         let from = written(path, mount.sub_path.as_deref().unwrap_or_default());

@@ -101,6 +101,7 @@ fn what_an_api_server_would_refuse_is_found_in_the_file() {
         ("our volume", volume("pvc", "name = \"gantry\"\nmount_path = \"/data\"")),
         ("our directory", volume("pvc", "name = \"data\"\nmount_path = \"/gantry-tmp/x\"")),
         ("everything", volume("pvc", "name = \"data\"\nmount_path = \"/\"")),
+        ("our directory, relative", volume("pvc", "name = \"data\"\nmount_path = \"gantry/x\"")),
         ("repo elsewhere", volume("empty_dir", "name = \"repo\"\nmount_path = \"/data\"")),
         ("builds_dir", "builds_dir = \"/gantry/builds\"\n".to_owned()),
         (
@@ -163,6 +164,20 @@ fn what_an_api_server_takes_is_no_error() {
     ] {
         assert_eq!(broken(&runner(&config)), "", "{config}");
     }
+}
+
+#[test]
+fn mount_paths_with_a_colon_or_from_nowhere_are_taken() {
+    let said = |path: &str, more: &str| {
+        let volume = format!("[[runners.kubernetes.volumes.empty_dir]]\nname = \"repo\"\nmount_path = {path:?}\n");
+        good(&runner(&format!("{more}{volume}"))).1
+    };
+    assert_eq!(said("/builds", ""), "");
+    assert_eq!(said("/etc/docker/certs.d/10.0.0.1:5000", "builds_dir = \"/etc/docker/certs.d/10.0.0.1:5000\"\n"), "");
+    assert_eq!(
+        said("builds", ""),
+        "Warning config.toml:7: runners[0].kubernetes.volumes.empty_dir[0].mount_path: \"builds\" does not begin with /, and is taken as \"/builds\"\n"
+    );
 }
 
 #[test]

@@ -367,6 +367,24 @@ fn volumes() {
     );
 }
 
+/// An API server takes both, and a kubelet takes the second as from `/`.
+#[test]
+fn mount_paths_with_a_colon_or_from_nowhere() {
+    let config = r#"
+        [[runners.kubernetes.volumes.secret]]
+        name = "ca"
+        mount_path = "/etc/docker/certs.d/10.0.0.1:5000"
+        [[runners.kubernetes.volumes.empty_dir]]
+        name = "repo"
+        mount_path = "builds"
+    "#;
+    let plan = plan(config, &json!({}));
+    let mounts = of_containers(&plan, &["volumeMounts"]).to_string();
+    for path in ["/etc/docker/certs.d/10.0.0.1:5000", "/builds"] {
+        assert!(mounts.contains(&format!("\"mountPath\":{path:?}")), "{mounts}");
+    }
+}
+
 /// A builds directory of the config that ends with the pod is not shared, whatever it is called.
 #[test]
 fn builds_in_memory() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gantry_core::reserved;
 
 use super::{Mount, Volumes};
-use crate::names::{has_steps_up, has_variable, is_dns_label, is_object_name, is_path_within};
+use crate::names::{absolute, has_steps_up, has_variable, is_dns_label, is_object_name, is_path_within};
 use crate::problem::Severity;
 use crate::section::Section;
 
@@ -19,7 +19,7 @@ struct Volume<'v, 'd> {
 /// Checks the table.
 pub(in crate::settings) fn check(section: &Section<'_>, volumes: &Volumes) {
     let mut names: BTreeMap<&str, String> = BTreeMap::new();
-    let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut paths: BTreeMap<String, &str> = BTreeMap::new();
     check_sources(section, volumes);
     for Volume { table, mount, source } in &all(section, volumes) {
         check_one(table, mount);
@@ -30,8 +30,8 @@ pub(in crate::settings) fn check(section: &Section<'_>, volumes: &Volumes) {
             let message = format!("{:?} is the name of another volume too: choose another", mount.name);
             table.problem(Severity::Error, "name", message);
         }
-        let path = mount.mount_path.trim_end_matches('/');
-        if let Some(other) = paths.insert(path, &mount.name)
+        let path = absolute(&mount.mount_path).trim_end_matches('/').to_owned();
+        if let Some(other) = paths.insert(path.clone(), &mount.name)
             && !path.is_empty()
         {
             let message = format!("{path:?} is where the volume {other:?} is mounted: only one can be there");
@@ -45,7 +45,8 @@ pub(in crate::settings) fn check_builds(section: &Section<'_>, volumes: &Volumes
     let all = all(section, volumes);
     // What has a variable in it may be there.
     let is_builds = |mount: &Mount| {
-        has_variable(&mount.mount_path) || mount.mount_path.trim_end_matches('/') == builds_dir.trim_end_matches('/')
+        has_variable(&mount.mount_path)
+            || absolute(&mount.mount_path).trim_end_matches('/') == builds_dir.trim_end_matches('/')
     };
     if all.iter().any(|volume| is_builds(volume.mount)) {
         return;
@@ -65,10 +66,10 @@ fn check_one(table: &Section<'_>, mount: &Mount) {
         );
         table.problem(Severity::Error, "name", message);
     }
-    if !mount_path.is_empty() && !has_variable(mount_path) && !mount_path.starts_with('/') {
-        table.problem(Severity::Error, "mount_path", format!("{mount_path:?} must begin with /"));
-    } else if mount_path.contains(':') {
-        table.problem(Severity::Error, "mount_path", format!("{mount_path:?} must not have a colon in it"));
+    let path = absolute(mount_path);
+    if path != *mount_path {
+        let message = format!("{mount_path:?} does not begin with /, and is taken as {path:?}");
+        table.problem(Severity::Warning, "mount_path", message);
     }
     if reserved::VOLUMES.contains(&name.as_str()) {
         table.problem(
@@ -77,8 +78,8 @@ fn check_one(table: &Section<'_>, mount: &Mount) {
             format!("{name:?} is a volume that the runner makes itself: choose another"),
         );
     }
-    if reserved::is_own_path(mount_path) {
-        let message = format!("{mount_path:?} is where the runner has its own files: choose another");
+    if reserved::is_own_path(&path) {
+        let message = format!("{path:?} is where the runner has its own files: choose another");
         table.problem(Severity::Error, "mount_path", message);
     }
     // With a variable it shows with the job where it leads.
