@@ -352,6 +352,17 @@ pub(crate) fn lenient_word<T: Copy>(
     custom(key, Form::Words(names(meanings)), "", move |section, key| words::lenient(section, key, meanings))
 }
 
+/// One of a few words; another one is a warning that ends in its consequence, and means what goes
+/// with that.
+pub(crate) fn word_or_other<T: Copy>(
+    key: &'static str,
+    meanings: Meanings<T>,
+    other: (&'static str, Option<T>),
+) -> Declared<impl Kind<Value = Option<T>>> {
+    let read = move |section: &Section<'_>, key| words::other_means(section, key, meanings, other);
+    custom(key, Form::Words(names(meanings)), "", read)
+}
+
 /// The words alone.
 pub(crate) fn names<T>(meanings: Meanings<T>) -> Vec<&'static str> {
     meanings.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect()

@@ -136,7 +136,6 @@ fn one_bad_entry_is_its_own_problem() {
         (format!("{url}{rest}[runners.kubernetes]\nmemory_limit = \"4GB\"\n"), "\"4GB\" is not a quantity"),
         (format!("{url}{rest}[runners.kubernetes]\npull_policy = \"IfNotPresent\"\n"), "is not one of always"),
         (format!("{url}{rest}[[runners.kubernetes.volumes.pvc]]\nmount_path = \"/x\"\n"), "pvc[0].name: is missing"),
-        (format!("{url}{rest}[runners.cache]\nType = \"minio\"\n"), "\"minio\" is not one of s3"),
         (format!("{url}{rest}[runners.labels]\na = \"too short\"\n"), "the name of a label"),
     ] {
         let good = runner("name = \"good\"\n");

@@ -6,14 +6,15 @@ use gantry_core::Secret;
 
 use crate::declare::table;
 use crate::key::Form;
-use crate::kinds::{Meanings, custom, flag, path, positive, secret, switch, table, text, text_or, word};
+use crate::kinds::{Meanings, custom, flag, path, positive, secret, switch, table, text, text_or, word_or_other};
 
 table! {
     /// `[runners.cache]`.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct CacheSettings {
         /// Which object storage; without it caches stay local.
-        kind: Option<CacheKind> = word("Type", KINDS).flag_as("type");
+        kind: Option<CacheKind> =
+            word_or_other("Type", KINDS, (": no object storage keeps caches", None)).flag_as("type");
         /// What names of objects begin with.
         path: String = text_or("Path", "").flag_as("path");
         /// Share caches between runners.
@@ -65,7 +66,8 @@ table! {
         /// How requests are authorised; without it by access key if address and both keys are
         /// given, else by IAM.
         authentication: Option<S3Authentication> =
-            word("AuthenticationType", AUTHENTICATIONS).flag_as("authentication_type");
+            word_or_other("AuthenticationType", AUTHENTICATIONS, OTHER_AUTHENTICATION)
+                .flag_as("authentication_type");
         /// Encryption by the service: `S3`, `KMS` or `DSSE-KMS`.
         server_side_encryption: Option<String> = text("ServerSideEncryption").flag_as("server-side-encryption");
         /// Key of that encryption.
@@ -106,6 +108,9 @@ pub enum S3Authentication {
 
 const AUTHENTICATIONS: Meanings<S3Authentication> =
     &[("access-key", S3Authentication::AccessKey), ("iam", S3Authentication::Iam)];
+
+/// What Amazon's kit does without keys of the file (GitLab Runner 19.4).
+const OTHER_AUTHENTICATION: (&str, Option<S3Authentication>) = (", and is taken as iam", Some(S3Authentication::Iam));
 
 table! {
     /// `[runners.cache.gcs]`.

@@ -2,6 +2,7 @@
 //! the same key alone is not.
 
 use super::{broken, good, runner};
+use crate::settings::cache::S3Authentication;
 
 #[test]
 fn keys_that_others_leave_without_effect() {
@@ -212,6 +213,26 @@ fn a_store_that_is_asked_in_another_way_than_its_address_says() {
     ] {
         assert_eq!(said(config), "", "{config}");
     }
+}
+
+/// As the reference does, whose jobs run with such a word.
+#[test]
+fn words_of_caches_that_nobody_knows_leave_the_entry_usable() {
+    for (kind, hint) in [("empty_dir", ""), ("File", ""), ("s4", " (did you mean s3?)")] {
+        let (settings, said) = good(&runner(&format!("[runners.cache]\nType = {kind:?}\n")));
+        assert_eq!((settings.runners.len(), settings.runners[0].cache.kind), (1, None));
+        let words =
+            format!("cache.Type: {kind:?} is not one of s3, gcs, azure: no object storage keeps caches{hint}\n");
+        assert!(said.ends_with(&words) && said.lines().count() == 1, "{said}");
+    }
+    let store =
+        "[runners.cache]\nType = \"s3\"\n[runners.cache.s3]\nBucketName = \"b\"\nAuthenticationType = \"irsa\"\n";
+    let (settings, said) = good(&runner(store));
+    assert_eq!(settings.runners[0].cache.s3.authentication, Some(S3Authentication::Iam));
+    assert!(
+        said.ends_with("AuthenticationType: \"irsa\" is not one of access-key, iam, and is taken as iam\n"),
+        "{said}"
+    );
 }
 
 #[test]

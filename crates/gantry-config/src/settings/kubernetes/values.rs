@@ -86,7 +86,7 @@ pub(super) fn helper_image_flavor(section: &Section<'_>, key: &'static str) -> O
 /// One word or a list of words.
 pub(super) fn pull_policies(section: &Section<'_>, key: &'static str) -> Vec<PullPolicy> {
     let Some(found) = section.find(key) else { return Vec::new() };
-    let read = |found: &Located<'_>| words::one(found, &found.text()?, PULL_POLICIES, Severity::Error);
+    let read = |found: &Located<'_>| words::one(found, &found.text()?, PULL_POLICIES, (Severity::Error, ""));
     let list: Vec<PullPolicy> = match found.value {
         DeValue::String(_) => read(&found).into_iter().collect(),
         _ => section.items(key, "a string or a list of strings").iter().filter_map(read).collect(),
