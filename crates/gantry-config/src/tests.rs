@@ -285,9 +285,16 @@ fn the_same_entry_twice_is_kept_and_said() {
     assert_eq!(warnings.lines().count(), 1);
     assert!(warnings.contains("runners[1]: has the url, token and name of runners[0]"), "{warnings}");
     assert_eq!(good(&(runner("") + &runner("name = \"b\"\n"))).1, "");
-    let other = runner("").replace("gitlab.example.com", "other.example.com");
-    let warnings = good(&(runner("") + &other)).1;
-    assert!(warnings.contains("runners[1]: has the name of runners[0]"), "{warnings}");
+    let verify = "[runners.experimental.boot_verify]\nenabled = true\n";
+    let pair = |first: &str, second: &str| {
+        let other = runner(second).replace("gitlab.example.com", "other.example.com");
+        good(&(runner(first) + &other)).1
+    };
+    for (first, second) in [("", ""), (verify, ""), ("", verify)] {
+        assert_eq!(pair(first, second), "");
+    }
+    let warnings = pair(verify, verify);
+    assert!(warnings.contains("runners[1]: has the name of runners[0]: boot_verify takes the two"), "{warnings}");
 }
 
 #[test]

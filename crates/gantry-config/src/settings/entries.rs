@@ -34,7 +34,7 @@ impl Kind for Entries {
         };
         let mut usable = Vec::new();
         let mut seen = BTreeMap::new();
-        let mut named = BTreeMap::new();
+        let mut verified = BTreeMap::new();
         let mut pausing = BTreeMap::new();
         for (index, section) in root.tables(key).iter().enumerate() {
             let mark = section.report.mark();
@@ -51,13 +51,17 @@ impl Kind for Entries {
                     "has the url, token and name of runners[{first}]: both ask for jobs, and only one of them may be meant"
                 );
                 section.report.add(Severity::Warning, section.place(), &format!("runners[{index}]"), message);
-            } else if let Some(first) = named.get(&settings.name) {
+            } else if settings.boot_verify.enabled
+                && let Some(first) = verified.get(&settings.name)
+            {
                 let message = format!(
                     "has the name of runners[{first}]: boot_verify takes the two for one, and lets both begin when a trial pod of either has started; give it another name"
                 );
                 section.report.add(Severity::Warning, section.place(), &format!("runners[{index}]"), message);
             }
-            named.entry(settings.name.clone()).or_insert(index);
+            if settings.boot_verify.enabled {
+                verified.entry(settings.name.clone()).or_insert(index);
+            }
             // What keeps pause pods is named by these, and there can be one of a name.
             let kubernetes = &settings.kubernetes;
             let of_pause = (settings.token.expose().to_owned(), kubernetes.host.clone(), kubernetes.namespace.clone());
