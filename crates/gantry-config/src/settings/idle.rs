@@ -158,8 +158,13 @@ fn check_environment(section: &Section<'_>, settings: &RunnerSettings) {
         } else if feature_flags::find(name).is_some_and(FeatureFlag::is_of_runner) {
             format!("{name} has no effect in a job: set it in [runners.feature_flags]")
         } else if name.starts_with("FF_") && feature_flags::find(name).is_none() {
-            let Some(near) = nearest(name, FLAGS.iter().map(|flag| flag.name)) else { continue };
-            format!("{name} is no feature flag and has no effect: did you mean {near}?")
+            match nearest(name, FLAGS.iter().map(|flag| flag.name)) {
+                Some(near) => format!("{name} is no feature flag and has no effect: did you mean {near}?"),
+                // Scripts may have flags of their own.
+                None => format!("{name} is no feature flag: nothing but scripts of jobs sees it"),
+            }
+        } else if feature_flags::find(name).is_some() && parse_bool(value).is_none() {
+            format!("{name} is neither true nor false, and has no effect: write true or false")
         } else if let Some(gate) = settings.kubernetes.closed_gate(name) {
             format!("{name} has no effect: {gate} is not set in [runners.kubernetes]")
         } else {

@@ -50,6 +50,27 @@ fn keys_that_others_leave_without_effect() {
 }
 
 #[test]
+fn flags_in_the_environment_are_judged_as_those_in_their_table() {
+    let said = |variable: &str| good(&runner(&format!("environment = [{variable:?}]\n"))).1;
+    for (variable, words) in [
+        (
+            "FF_GITLAB_REGISTRY_HELPER_IMAGE=1",
+            "FF_GITLAB_REGISTRY_HELPER_IMAGE is no feature flag: nothing but scripts",
+        ),
+        ("FF_KUBERNETES_HONOR_ENTRYPOINT=yes", "FF_KUBERNETES_HONOR_ENTRYPOINT is neither true nor false, and has no"),
+        ("FF_TIMESTAMPS=off", "FF_TIMESTAMPS is neither true nor false"),
+        ("FF_NETWORK_PER_BUILD=$ON", "FF_NETWORK_PER_BUILD is neither true nor false"),
+        ("FF_TIMESTAMP=1", "FF_TIMESTAMP is no feature flag and has no effect: did you mean FF_TIMESTAMPS?"),
+    ] {
+        let said = said(variable);
+        assert!(said.contains(&format!("environment[0]: {words}")) && said.lines().count() == 1, "{variable}: {said}");
+    }
+    for variable in ["FF_TIMESTAMPS=T", "FF_KUBERNETES_HONOR_ENTRYPOINT=1", "FF_TIMESTAMPS=", "FFX=1", "MY_FF_X=1"] {
+        assert_eq!(said(variable), "", "{variable}");
+    }
+}
+
+#[test]
 fn what_acts_is_not_said_to_do_nothing() {
     for config in [
         "[runners.kubernetes]\nhost = \"h:6443\"\ncert_file = \"/c\"\nkey_file = \"/k\"\nca_file = \"/a\"\n",
