@@ -61,6 +61,11 @@ impl Template {
         Ok(Self { text: document.to_string() })
     }
 
+    /// Its text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The text of one of its keys, empty where it has none.
     pub(super) fn get(&self, key: &str) -> String {
         let Ok(mut document) = document(&self.text) else { return String::new() };

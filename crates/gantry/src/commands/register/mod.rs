@@ -11,6 +11,7 @@ pub(crate) mod flags;
 mod prompt;
 mod questions;
 mod token;
+mod unread;
 pub(crate) mod values;
 
 use std::path::{Path, PathBuf};
@@ -44,13 +45,14 @@ pub(crate) fn main(args: &RegisterArgs) -> anyhow::Result<ExitCode> {
     warn_about_arguments(args);
     let flags = flags::all();
     let mut settings = Settings::read(&flags, &args.given, &env)?;
-    for remark in Settings::remarks(&flags, texts_of_environment()) {
-        tracing::warn!("{remark}");
-    }
     check_access_level(&settings)?;
     let path = config_path::or_default(Some(PathBuf::from(settings.text("config"))));
     let template = template(&settings)?;
     let file = RunnerFile::open(&path)?;
+    let named = unread::named_in(&[template.text(), &file.text()]);
+    for remark in Settings::remarks(&flags, &args.given, &named, texts_of_environment()) {
+        tracing::warn!("{remark}");
+    }
     questions::complete(&mut settings, &template)?;
     let way = token::choose(&settings)?;
     let is_there = file.entries().iter().any(|entry| entry.runner.token == *way.token());

@@ -2,13 +2,13 @@
 //! (GitLab Runner 19.4). Pure: variables come from the caller. A message never contains the text of
 //! a secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use gantry_config::nearest;
 use gantry_core::{Secret, go_duration};
 use serde::Deserialize;
 
 use super::flags::{Flag, Kind};
+use super::unread;
 
 /// What a flag was set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,12 +48,6 @@ pub(crate) struct Settings {
     by_flag: BTreeMap<String, Setting>,
 }
 
-/// How variables begin that are for `register`, but for `CI_…`, most of which are a job's.
-const OWN_BEGINNINGS: [&str; 4] = ["CACHE_", "KUBERNETES_", "REGISTER_", "RUNNER_"];
-
-/// How variables begin that a kubelet sets in every container, for the API server's Service.
-const OF_KUBELETS: [&str; 3] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBERNETES_PORT"];
-
 impl Settings {
     /// Reads `given` (the texts of each flag, in order) and the variables of all `flags`.
     ///
@@ -83,26 +77,29 @@ impl Settings {
     }
 
     /// What is to be said of variables: those that are empty and so switch something on (GitLab
-    /// Runner 19.4), and those that nobody reads and that are nearly the name of one that is read.
-    pub(crate) fn remarks(flags: &[Flag], env: impl Iterator<Item = (String, String)>) -> Vec<String> {
+    /// Runner 19.4), and those that nobody reads. Read are also those that are `named` in files, and
+    /// those that a shell has put into `given`.
+    pub(crate) fn remarks(
+        flags: &[Flag],
+        given: &BTreeMap<String, Vec<Secret>>,
+        named: &BTreeSet<String>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Vec<String> {
         let known: BTreeMap<&str, Kind> =
             flags.iter().filter_map(|flag| Some((flag.env.as_deref()?, flag.kind))).collect();
-        let mut remarks = Vec::new();
-        for (name, value) in env {
-            match known.get(name.as_str()) {
-                Some(Kind::Bool | Kind::OptionalBool) if value.is_empty() => remarks.push(format!(
-                    "{name} is set and empty, which counts as true: write false, or leave the variable out"
-                )),
-                Some(_) => {}
-                None => {
-                    let begins = |beginnings: &[&str]| beginnings.iter().any(|beginning| name.starts_with(beginning));
-                    if begins(&OWN_BEGINNINGS) && !begins(&OF_KUBELETS) {
-                        let near = nearest(&name, known.keys().copied());
-                        remarks.extend(near.map(|near| format!("nobody reads {name}: did you mean {near}?")));
-                    }
-                }
+        let is_text =
+            |long: &str| flags.iter().any(|flag| flag.long == long && matches!(flag.kind, Kind::Text | Kind::Secret));
+        let texts = || given.iter().filter(|(long, _)| is_text(long)).flat_map(|(_, texts)| texts);
+        let is_given = |value: &str| !value.is_empty() && texts().any(|text| text.expose() == value);
+        let remark = |(name, value): (String, String)| match known.get(name.as_str()) {
+            Some(Kind::Bool | Kind::OptionalBool) if value.is_empty() => {
+                Some(format!("{name} is set and empty, which counts as true: write false, or leave the variable out"))
             }
-        }
+            Some(_) => None,
+            None if named.contains(&name) || is_given(&value) => None,
+            None => unread::remark(flags, &name, &value),
+        };
+        let mut remarks: Vec<String> = env.filter_map(remark).collect();
         remarks.sort();
         remarks
     }
@@ -307,15 +304,21 @@ mod tests {
             ("KUBERNETES_PORT", "tcp://10.0.0.1:443"),
             ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
             ("RUNNER_NAME", "one"),
-            ("RUNNER_SOMETHING_ELSE", "x"),
+            ("RUNNER_SOMETHING_ELSE", "true"),
+            ("RUNNER_TOKEN", "of the shell"),
+            ("RUNNER_URL", "of the template"),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let given = [("token", "of the shell"), ("non-interactive", "true")];
+        let given = given.map(|(long, text)| (long.to_owned(), vec![Secret::new(text)])).into();
+        let named = ["RUNNER_URL".to_owned()].into();
         assert_eq!(
-            Settings::remarks(&flags::all(), env.into_iter()),
+            Settings::remarks(&flags::all(), &given, &named, env.into_iter()),
             [
                 "KUBERNETES_PRIVILEGED is set and empty, which counts as true: write false, or leave the variable out",
                 "nobody reads KUBERNETES_CPU_LIMITS: did you mean KUBERNETES_CPU_LIMIT?",
                 "nobody reads KUBERNETES_NAMESPCE: did you mean KUBERNETES_NAMESPACE?",
+                "nobody reads RUNNER_SOMETHING_ELSE: `gantry register --help` names those that are read",
             ]
         );
     }
