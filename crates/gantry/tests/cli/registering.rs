@@ -118,6 +118,20 @@ async fn refused_tokens_leave_nothing_behind() {
     assert_eq!(gitlab.shows("runners").await.len(), 1);
 }
 
+#[tokio::test]
+async fn what_does_not_count_is_said() {
+    let gitlab = GitLab::start().await;
+    let home = Home::with(&[("CI_SERVER_URL", gitlab.url.as_str()), ("RUNNER_PRE_CLONE_SCRIPT", "true")]);
+    let template = home.path().join("template.toml");
+    std::fs::write(&template, "[[runners]]\nurl = \"https://gitlab.example.local\"\n").expect("written");
+    let template = template.to_str().expect("a path");
+    let args = ["register", "-n", "-t", &gitlab.runner_token, "--executor=kubernetes", "--template-config", template];
+    home.gantry(&args).await.succeeded(&[
+        "of the template these do not count, because a flag or a variable says otherwise: runners.url",
+        "nobody reads RUNNER_PRE_CLONE_SCRIPT: it is called RUNNER_PRE_GET_SOURCES_SCRIPT now",
+    ]);
+}
+
 /// As in the reference: a boolean takes its value after `=` only.
 #[tokio::test]
 async fn a_word_ends_the_flags() {

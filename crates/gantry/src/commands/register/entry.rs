@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike};
 
 use super::flags::Flag;
+use super::overruled;
 use super::values::{HostAlias, Setting, Settings};
 
 /// What GitLab said about the runner, or what stands for it while it has not been asked.
@@ -64,6 +65,23 @@ impl Template {
     /// Its text.
     pub(super) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Which of its keys a flag or a variable overrules, in one line.
+    pub(super) fn overruled(
+        &self,
+        flags: &[Flag],
+        settings: &Settings,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<String> {
+        let (_, entries) = take_entries(&mut document(&self.text).ok()?)?;
+        let keys = overruled::keys(flags, settings, entries.get(0)?, env);
+        (!keys.is_empty()).then(|| {
+            format!(
+                "of the template these do not count, because a flag or a variable says otherwise: {}",
+                keys.join(", ")
+            )
+        })
     }
 
     /// The text of one of its keys, empty where it has none.
@@ -211,7 +229,7 @@ fn put_all<'k>(
 }
 
 /// Lists of something other than texts.
-fn structure(setting: &Setting) -> Option<Array> {
+pub(super) fn structure(setting: &Setting) -> Option<Array> {
     match setting {
         Setting::Ints(list) => Some(list.iter().copied().collect()),
         Setting::HostAliases(list) => Some(list.iter().map(host_alias).collect()),

@@ -8,6 +8,7 @@
 pub(crate) mod args;
 pub(crate) mod entry;
 pub(crate) mod flags;
+mod overruled;
 mod prompt;
 mod questions;
 mod token;
@@ -54,6 +55,9 @@ pub(crate) fn main(args: &RegisterArgs) -> anyhow::Result<ExitCode> {
         tracing::warn!("{remark}");
     }
     questions::complete(&mut settings, &template)?;
+    if let Some(overruled) = template.overruled(&flags, &settings, &env) {
+        tracing::warn!("{overruled}");
+    }
     let way = token::choose(&settings)?;
     let is_there = file.entries().iter().any(|entry| entry.runner.token == *way.token());
     let concurrent = concurrent(&file);

@@ -225,3 +225,36 @@ fn what_a_template_says_in_vain() {
     let line = said("concurrent = 9\n[[runners]]\nname = \"n\"\nlimit = 1\nTOKEN = \"t\"\n").unwrap();
     assert!(line.contains("no effect: concurrent, runners.name, runners.TOKEN ("), "{line}");
 }
+
+#[test]
+fn what_of_a_template_is_overruled() {
+    let template = Template::parse(TEMPLATE).unwrap();
+    let env = |name: &str| (name == "GITLAB").then(|| "https://gitlab.example.com".to_owned());
+    let said = |given: &[(&str, &str)], variables: &[(&str, &str)]| {
+        template.overruled(&flags::all(), &settings(given, variables), &env)
+    };
+    let same = [
+        ("name", "mine"),
+        ("limit", "0"),
+        ("kubernetes-namespace", "ci"),
+        ("kubernetes-pull-policy", "always"),
+        ("kubernetes-node-selector", "disk:ssd"),
+        ("kubernetes-image", "alpine"),
+    ];
+    assert_eq!(
+        said(&same, &[("CI_SERVER_URL", "https://gitlab.example.com"), ("RUNNER_EXECUTOR", "kubernetes")]),
+        None
+    );
+    let others = [
+        ("limit", "4"),
+        ("kubernetes-privileged", "false"),
+        ("kubernetes-pull-policy", "never"),
+        ("kubernetes-node-selector", "zone:b"),
+    ];
+    assert_eq!(
+        said(&others, &[("CI_SERVER_URL", "http://127.0.0.1"), ("RUNNER_EXECUTOR", "docker")]).unwrap(),
+        "of the template these do not count, because a flag or a variable says otherwise: runners.url, \
+         runners.executor, runners.limit, runners.kubernetes.privileged, runners.kubernetes.pull_policy, \
+         runners.kubernetes.node_selector.zone"
+    );
+}
