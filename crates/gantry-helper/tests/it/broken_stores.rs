@@ -12,9 +12,8 @@ use crate::caches::{assert_said, object, restoring, saving, source, transfer};
 use crate::http::{head, listen};
 use crate::world::World;
 
-/// What nothing makes smaller. What the store does not take of it is more than fits between two
-/// ends of a connection: Linux gives them 4 MiB and 6 MiB at most, where nobody has set it
-/// otherwise.
+/// What nothing makes smaller. What the store does not take of it is far more than fits between two
+/// ends of a connection, of which Linux gives the sender 4 MiB at most.
 const NOISE: usize = 12_000_000;
 
 /// Which part of an object the store takes before it breaks off.
