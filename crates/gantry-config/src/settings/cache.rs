@@ -8,6 +8,10 @@ use crate::declare::table;
 use crate::key::Form;
 use crate::kinds::{Meanings, custom, flag, path, positive, secret, switch, table, text, text_or, word_or_other};
 
+mod problems;
+
+pub use problems::StoreProblem;
+
 table! {
     /// `[runners.cache]`.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +112,29 @@ pub enum S3Authentication {
 
 const AUTHENTICATIONS: Meanings<S3Authentication> =
     &[("access-key", S3Authentication::AccessKey), ("iam", S3Authentication::Iam)];
+
+/// `ServerSideEncryption`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum S3Encryption {
+    /// With keys of the store.
+    S3,
+    /// With a key of the key management service.
+    Kms,
+    /// The same, twice.
+    DsseKms,
+}
+
+impl S3Encryption {
+    /// What a word means, in any case (GitLab Runner 19.4).
+    pub fn of(word: &str) -> Option<Self> {
+        Some(match word.to_ascii_lowercase().as_str() {
+            "s3" | "aes256" => Self::S3,
+            "kms" | "aws:kms" => Self::Kms,
+            "dsse-kms" | "aws:kms:dsse" => Self::DsseKms,
+            _ => return None,
+        })
+    }
+}
 
 /// What Amazon's kit does without keys of the file (GitLab Runner 19.4).
 const OTHER_AUTHENTICATION: (&str, Option<S3Authentication>) = (", and is taken as iam", Some(S3Authentication::Iam));

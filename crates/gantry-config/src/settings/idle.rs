@@ -5,7 +5,7 @@ use gantry_core::feature_flags::{self, FLAGS, FeatureFlag, parse_bool};
 use gantry_core::{Secret, go_duration};
 
 use super::RunnerSettings;
-use super::cache::{AzureCache, CacheKind, GcsCache, S3Authentication, S3Cache};
+use super::cache::{AzureCache, CacheKind, GcsCache, S3Authentication, S3Cache, StoreProblem};
 use super::kubernetes::{Autoscaler, KubernetesSettings};
 use super::runner::BootVerify;
 use crate::names::has_variable;
@@ -49,14 +49,8 @@ fn warn(section: &Section<'_>, key: &str, because: &str) {
 fn check_caches(section: &Section<'_>, settings: &RunnerSettings) {
     let cache = &settings.cache;
     let table = section.table("cache");
-    let missing = match cache.kind {
-        Some(CacheKind::S3) => cache.s3.bucket_name.is_empty().then_some(("s3", "BucketName")),
-        Some(CacheKind::Gcs) => cache.gcs.bucket_name.is_empty().then_some(("gcs", "BucketName")),
-        Some(CacheKind::Azure) => cache.azure.container_name.is_empty().then_some(("azure", "ContainerName")),
-        None => None,
-    };
-    if let Some((store, key)) = missing {
-        table.table(store).problem(Severity::Warning, key, "is missing, and without it no cache is kept");
+    for StoreProblem { table: store, key, message } in cache.problems() {
+        table.table(store).problem(Severity::Warning, key, format!("{message}: no cache is kept"));
     }
     if cache.kind == Some(CacheKind::S3) {
         check_s3(&table.table("s3"), &cache.s3);
@@ -90,6 +84,8 @@ fn check_s3(table: &Section<'_>, s3: &S3Cache) {
     let (access, secret) = (is_set(&s3.access_key), is_set(&s3.secret_key));
     let (key, because) = match (s3.authentication, access, secret) {
         (Some(S3Authentication::Iam), true, _) => ("AccessKey", "AuthenticationType is iam"),
+        // That this needs both is said of the store.
+        (Some(S3Authentication::AccessKey), ..) => return,
         (_, true, false) => ("AccessKey", "SecretKey is not set"),
         (_, false, true) => ("SecretKey", "AccessKey is not set"),
         (None, true, true) if address.is_empty() => {

@@ -236,6 +236,62 @@ fn a_store_that_is_asked_in_another_way_than_its_address_says() {
     }
 }
 
+#[test]
+fn stores_that_can_keep_nothing() {
+    let said = |kind: &str, keys: &str| {
+        let text = format!("[runners.cache]\nType = {kind:?}\n[runners.cache.{kind}]\n{keys}\n");
+        good(&runner(&text)).1
+    };
+    let bucket = "BucketName = \"b\"\n";
+    for (kind, keys, words) in [
+        ("s3", String::new(), "BucketName: is missing: no"),
+        ("s3", "BucketName = \"s3://b\"".to_owned(), "BucketName: is \"s3://b\", an address: write the name alone: no"),
+        (
+            "s3",
+            format!("{bucket}ServerSideEncryption = \"AES-256\""),
+            "ServerSideEncryption: is \"AES-256\", and not S3, KMS or DSSE-KMS: no",
+        ),
+        (
+            "s3",
+            format!("{bucket}AuthenticationType = \"access-key\"\nAccessKey = \"a\""),
+            "AuthenticationType: is access-key, which needs both AccessKey and SecretKey: no",
+        ),
+        (
+            "gcs",
+            "BucketName = \"gs://b\"".to_owned(),
+            "BucketName: is \"gs://b\", an address: write the name alone: no",
+        ),
+        (
+            "gcs",
+            format!("{bucket}AccessID = \"a\""),
+            "PrivateKey: is missing beside AccessID: set both, or neither: no",
+        ),
+        (
+            "gcs",
+            format!("{bucket}PrivateKey = \"k\""),
+            "AccessID: is missing beside PrivateKey: set both, or neither: no",
+        ),
+        ("azure", "ContainerName = \"c\"".to_owned(), "AccountName: is missing: no"),
+        ("azure", "AccountName = \"a\"".to_owned(), "ContainerName: is missing: no"),
+        (
+            "azure",
+            "AccountName = \"a\"\nContainerName = \"c\"\nStorageDomain = \"https://d\"".to_owned(),
+            "StorageDomain: is \"https://d\", an address: write the domain alone: no",
+        ),
+    ] {
+        let said = said(kind, &keys);
+        let words = format!("runners[0].cache.{kind}.{words} cache is kept\n");
+        assert!(said.ends_with(&words) && said.lines().count() == 1, "{words}{said}");
+    }
+    for (kind, keys) in [
+        ("s3", format!("{bucket}ServerSideEncryption = \"aes256\"")),
+        ("gcs", format!("{bucket}AccessID = \"a\"\nCredentialsFile = \"/f\"")),
+        ("azure", "AccountName = \"a\"\nContainerName = \"c\"\nStorageDomain = \"localhost:10000\"".to_owned()),
+    ] {
+        assert_eq!(said(kind, &keys), "", "{keys}");
+    }
+}
+
 /// As the reference does, whose jobs run with such a word.
 #[test]
 fn words_of_caches_that_nobody_knows_leave_the_entry_usable() {

@@ -1,6 +1,8 @@
 //! `[runners.cache]` as the settings of a store. Pure.
 
-use gantry_config::settings::cache::{AzureCache, CacheKind, CacheSettings, GcsCache, S3Authentication, S3Cache};
+use gantry_config::settings::cache::{
+    AzureCache, CacheKind, CacheSettings, GcsCache, S3Authentication, S3Cache, S3Encryption,
+};
 use gantry_core::Secret;
 use gantry_storage::{
     AzureSettings, Credentials, Encryption, GcsKey, GcsSettings, RoleSettings, S3Access, S3Settings, Settings,
@@ -11,11 +13,15 @@ const ROLES_AT_ONCE: usize = 5;
 
 /// The store, if one is chosen; or why it cannot be one.
 pub(super) fn of(cache: &CacheSettings) -> Option<Result<Settings, String>> {
-    Some(match cache.kind? {
-        CacheKind::S3 => s3(&cache.s3).map(|settings| Settings::S3(Box::new(settings))),
-        CacheKind::Gcs => gcs(&cache.gcs).map(Settings::Gcs),
-        CacheKind::Azure => Ok(Settings::Azure(azure(&cache.azure))),
-    })
+    let kind = cache.kind?;
+    if let Some(problem) = cache.problems().first() {
+        return Some(Err(problem.to_string()));
+    }
+    Some(Ok(match kind {
+        CacheKind::S3 => Settings::S3(Box::new(s3(&cache.s3))),
+        CacheKind::Gcs => Settings::Gcs(gcs(&cache.gcs)),
+        CacheKind::Azure => Settings::Azure(azure(&cache.azure)),
+    }))
 }
 
 /// What nobody may show.
@@ -24,14 +30,13 @@ pub(super) fn secrets(cache: &CacheSettings) -> impl Iterator<Item = &Secret> {
     [secret_key, session_token, &cache.gcs.private_key, &cache.azure.account_key].into_iter().flatten()
 }
 
-fn s3(s3: &S3Cache) -> Result<S3Settings, String> {
-    let encryption = match s3.server_side_encryption.as_deref().filter(|word| !word.is_empty()) {
-        None => None,
-        Some(word) => Some(Encryption::parse(word).ok_or_else(|| {
-            format!("ServerSideEncryption is {word:?}, not S3, KMS or DSSE-KMS: change it in [runners.cache.s3]")
-        })?),
-    };
-    Ok(S3Settings {
+fn s3(s3: &S3Cache) -> S3Settings {
+    let encryption = s3.server_side_encryption.as_deref().and_then(S3Encryption::of).map(|way| match way {
+        S3Encryption::S3 => Encryption::S3,
+        S3Encryption::Kms => Encryption::Kms,
+        S3Encryption::DsseKms => Encryption::DsseKms,
+    });
+    S3Settings {
         server_address: filled(s3.server_address.as_ref()),
         bucket: s3.bucket_name.clone(),
         region: filled(s3.bucket_location.as_ref()),
@@ -39,7 +44,7 @@ fn s3(s3: &S3Cache) -> Result<S3Settings, String> {
         path_style: s3.path_style,
         dual_stack: s3.dual_stack.unwrap_or(true),
         accelerate: s3.accelerate,
-        access: s3_access(s3)?,
+        access: s3_access(s3),
         encryption,
         encryption_key: filled(s3.server_side_encryption_key_id.as_ref()),
         role: filled(s3.role_arn.as_ref()).map(|arn| RoleSettings {
@@ -50,12 +55,12 @@ fn s3(s3: &S3Cache) -> Result<S3Settings, String> {
             },
             keeps: !s3.disable_assume_role_credentials_caching,
         }),
-    })
+    }
 }
 
 /// Keys count where they are asked for, or where an address stands beside them (GitLab Runner
 /// 19.4).
-fn s3_access(s3: &S3Cache) -> Result<S3Access, String> {
+fn s3_access(s3: &S3Cache) -> S3Access {
     let keys = || {
         let access_key = s3.access_key.as_ref().map(|key| key.expose().to_owned()).filter(|key| !key.is_empty())?;
         let secret_key = s3.secret_key.clone().filter(|key| !key.is_empty())?;
@@ -63,34 +68,29 @@ fn s3_access(s3: &S3Cache) -> Result<S3Access, String> {
         Some(Credentials { access_key, secret_key, session_token })
     };
     match s3.authentication {
-        Some(S3Authentication::Iam) => Ok(S3Access::Surroundings),
-        Some(S3Authentication::AccessKey) => keys().map(S3Access::Keys).ok_or_else(|| {
-            "AuthenticationType is access-key: set AccessKey and SecretKey in [runners.cache.s3]".to_owned()
-        }),
-        None if filled(s3.server_address.as_ref()).is_some() => {
-            Ok(keys().map_or(S3Access::Surroundings, S3Access::Keys))
-        }
+        Some(S3Authentication::Iam) => S3Access::Surroundings,
+        Some(S3Authentication::AccessKey) => keys().map_or(S3Access::Surroundings, S3Access::Keys),
+        None if filled(s3.server_address.as_ref()).is_some() => keys().map_or(S3Access::Surroundings, S3Access::Keys),
         None => {
             if keys().is_some() {
                 tracing::warn!(
                     "AccessKey and SecretKey of [runners.cache.s3] are not used: set AuthenticationType = \"access-key\", or ServerAddress"
                 );
             }
-            Ok(S3Access::Surroundings)
+            S3Access::Surroundings
         }
     }
 }
 
-fn gcs(gcs: &GcsCache) -> Result<GcsSettings, String> {
+fn gcs(gcs: &GcsCache) -> GcsSettings {
     let access_id = filled(gcs.access_id.as_ref());
     let private_key = gcs.private_key.clone().filter(|key| !key.is_empty());
     let key = match (&gcs.credentials_file, access_id, private_key) {
         (Some(file), _, _) => GcsKey::File(file.display().to_string()),
         (None, Some(access_id), Some(private_key)) => GcsKey::Pair { access_id, private_key },
-        (None, None, None) => GcsKey::Surroundings,
-        (None, _, _) => return Err("set both AccessID and PrivateKey in [runners.cache.gcs], or neither".to_owned()),
+        (None, _, _) => GcsKey::Surroundings,
     };
-    Ok(GcsSettings { bucket: gcs.bucket_name.clone(), universe_domain: filled(gcs.universe_domain.as_ref()), key })
+    GcsSettings { bucket: gcs.bucket_name.clone(), universe_domain: filled(gcs.universe_domain.as_ref()), key }
 }
 
 fn azure(azure: &AzureCache) -> AzureSettings {
@@ -117,21 +117,27 @@ mod tests {
     #[test]
     fn keys_count_where_the_reference_takes_them() {
         let address = Some("minio:9000".to_owned());
-        let is_keys = |s3: &S3Cache| matches!(s3_access(s3), Ok(S3Access::Keys(_)));
+        let is_keys = |s3: &S3Cache| matches!(s3_access(s3), S3Access::Keys(_));
         assert!(!is_keys(&keys()));
         assert!(is_keys(&S3Cache { server_address: address.clone(), ..keys() }));
         assert!(is_keys(&S3Cache { authentication: Some(S3Authentication::AccessKey), ..keys() }));
         let iam = S3Cache { authentication: Some(S3Authentication::Iam), server_address: address, ..keys() };
         assert!(!is_keys(&iam));
-        let none = S3Cache { authentication: Some(S3Authentication::AccessKey), ..S3Cache::default() };
-        assert!(s3_access(&none).unwrap_err().contains("SecretKey"));
     }
 
     #[test]
     fn what_contradicts_itself_is_told() {
-        let half = GcsCache { access_id: Some("a".into()), ..GcsCache::default() };
-        assert!(gcs(&half).unwrap_err().contains("PrivateKey"));
-        let odd = S3Cache { server_side_encryption: Some("rot13".into()), ..S3Cache::default() };
-        assert!(s3(&odd).unwrap_err().contains("rot13"));
+        let bucket_name = "b".to_owned();
+        let half = CacheSettings {
+            kind: Some(CacheKind::Gcs),
+            gcs: GcsCache { bucket_name: bucket_name.clone(), access_id: Some("a".into()), ..GcsCache::default() },
+            ..CacheSettings::default()
+        };
+        let why = of(&half).unwrap().unwrap_err();
+        assert_eq!(why, "PrivateKey in [runners.cache.gcs] is missing beside AccessID: set both, or neither");
+        let odd = S3Cache { bucket_name, server_side_encryption: Some("rot13".into()), ..S3Cache::default() };
+        let odd = CacheSettings { kind: Some(CacheKind::S3), s3: odd, ..CacheSettings::default() };
+        assert!(of(&odd).unwrap().unwrap_err().contains("rot13"));
+        assert!(of(&CacheSettings::default()).is_none());
     }
 }

@@ -122,7 +122,7 @@ fn s3(url: &Url, keys: &Keys, access: Access) -> Result<SignedRequest, String> {
             secret_key: Secret::new(keys.need("AWS_SECRET_ACCESS_KEY")?),
             session_token: keys.get("AWS_SESSION_TOKEN").map(Secret::new),
         }),
-        encryption: text("ssetype").and_then(|kind| Encryption::parse(&kind)),
+        encryption: text("ssetype").and_then(|kind| Encryption::of_header(&kind)),
         encryption_key: text("kmskeyid"),
         role: None,
     };

@@ -85,14 +85,9 @@ pub enum Encryption {
 }
 
 impl Encryption {
-    /// What `ServerSideEncryption` may say, in any case.
-    pub fn parse(word: &str) -> Option<Self> {
-        Some(match word.to_lowercase().as_str() {
-            "s3" | "aes256" => Self::S3,
-            "kms" | "aws:kms" => Self::Kms,
-            "dsse-kms" | "aws:kms:dsse" => Self::DsseKms,
-            _ => return None,
-        })
+    /// That of a header, in any case.
+    pub fn of_header(word: &str) -> Option<Self> {
+        [Self::S3, Self::Kms, Self::DsseKms].into_iter().find(|way| way.header().eq_ignore_ascii_case(word))
     }
 
     fn header(self) -> &'static str {
