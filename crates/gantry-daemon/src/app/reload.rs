@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Weak};
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use gantry_config::{Loaded, RunnerSettings};
 use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
@@ -18,7 +20,7 @@ use crate::member::Shared;
 use crate::metrics::RunnerLabels;
 use crate::poller::{Polling, PollingEnd};
 use crate::renewals::Exchange;
-use crate::runner::Runner;
+use crate::runner::{Runner, RunnerError};
 use crate::slots::{Numbers, Slots};
 use crate::{boot, pause, session};
 
@@ -106,25 +108,35 @@ impl App {
         }
     }
 
-    /// Starts the runners that do not run yet.
+    /// Starts the runners that do not run yet, each as soon as its cluster can be reached: what
+    /// gives one a token may take its time.
     pub(super) async fn retry(&mut self) {
-        let waiting: Vec<Key> =
-            self.entries.iter().filter(|(_, entry)| entry.stop.is_none()).map(|(key, _)| key.clone()).collect();
-        for key in waiting {
-            let Some(settings) = self.entries.get(&key).map(|entry| Arc::clone(&entry.settings)) else { continue };
-            let result = self.start_runner(&settings).await;
+        let waiting: Vec<(Key, Arc<RunnerSettings>)> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.stop.is_none())
+            .map(|(key, entry)| (key.clone(), Arc::clone(&entry.settings)))
+            .collect();
+        let mut making = FuturesUnordered::new();
+        for (key, settings) in waiting {
+            let made = self.make_runner(settings);
+            making.push(async move { (key, made.await) });
+        }
+        while let Some((key, made)) = making.next().await {
+            let started = made.map(|runner| self.start_runner(runner)).map_err(|error| chain(&error));
             let Some(entry) = self.entries.get_mut(&key) else { continue };
-            match result {
+            match started {
                 Ok((stop, polling)) => {
                     (entry.stop, entry.problem, entry.polling) = (Some(stop), None, polling);
                 }
                 Err(problem) => {
                     if entry.problem.as_ref() != Some(&problem) {
-                        RunnerUnusable { name: &settings.name, problem: &problem }.say();
+                        RunnerUnusable { name: &entry.settings.name, problem: &problem }.say();
                     }
                     entry.problem = Some(problem);
                 }
             }
+            self.show_runners();
         }
         self.renewals.look(&self.shared, self.entries.values_mut(), Timestamp::now());
         self.show_runners();
@@ -144,10 +156,11 @@ impl App {
         self.shared.health.set_runners(working, problems);
     }
 
-    async fn start_runner(
+    /// A runner with the places that its token has, also from before a change of its entry.
+    fn make_runner(
         &mut self,
-        settings: &Arc<RunnerSettings>,
-    ) -> Result<(CancellationToken, Weak<Polling>), String> {
+        settings: Arc<RunnerSettings>,
+    ) -> impl Future<Output = Result<Arc<Runner>, RunnerError>> + use<> {
         let limit = settings.limit.map(|limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
         let (slots, numbers) = self
             .by_token
@@ -158,9 +171,11 @@ impl App {
             slots.resize(limit);
         }
         let own = limit.map(|_| slots);
-        let runner = Runner::new(Arc::clone(settings), Arc::clone(&self.shared), self.sites.clone(), own, numbers)
-            .await
-            .map_err(|error| chain(&error))?;
+        Runner::new(settings, Arc::clone(&self.shared), self.sites.clone(), own, numbers)
+    }
+
+    fn start_runner(&self, runner: Arc<Runner>) -> (CancellationToken, Weak<Polling>) {
+        let settings = &runner.settings;
         let workers = settings.request_concurrency.get();
         let RunnerLabels { runner: name, .. } = &runner.labels;
         PollingBegins { runner: name, url: &settings.url, workers }.say();
@@ -176,6 +191,6 @@ impl App {
         pause::keep(&runner, &stop);
         let shown = Arc::downgrade(&polling);
         boot::begin(runner, polling, stop.clone());
-        Ok((stop, shown))
+        (stop, shown)
     }
 }

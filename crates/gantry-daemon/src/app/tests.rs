@@ -1,10 +1,10 @@
-//! A daemon whose cluster cannot be connected to, because a plugin says nothing.
+//! A daemon one of whose clusters cannot be connected to, because a plugin says nothing.
 
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use gantry_gitlab::{Client, ClientError, ClientOptions};
+use gantry_gitlab::{Body, ByteStream, Client, ClientError, ClientOptions, Timeouts, Transport, TransportError};
 use gantry_kube::{Access, Cluster, ConnectError, Driver};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -13,15 +13,33 @@ use super::*;
 use crate::outside::stub;
 use crate::server::BindError;
 
+/// The namespace whose cluster is like that.
+const HANGS: &str = "hangs";
+
 struct Hangs;
+
+impl Transport for Hangs {
+    fn send(
+        &self,
+        _: http::Request<Body>,
+        _: Timeouts,
+    ) -> BoxFuture<'_, Result<http::Response<ByteStream>, TransportError>> {
+        std::future::pending().boxed()
+    }
+}
 
 impl Outside for Hangs {
     fn gitlab(&self, options: ClientOptions) -> Result<Client, ClientError> {
-        Client::new(options)
+        Client::with_transport(options, Arc::new(Hangs))
     }
 
-    fn cluster(&self, _: Access, _: String, _: String) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>> {
-        std::future::pending().boxed()
+    fn cluster(
+        &self,
+        _: Access,
+        namespace: String,
+        selector: String,
+    ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>> {
+        if namespace == HANGS { std::future::pending().boxed() } else { stub::nowhere(namespace, selector) }
     }
 
     fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
@@ -29,13 +47,19 @@ impl Outside for Hangs {
     }
 }
 
+fn entry(token: &str, namespace: &str) -> String {
+    format!(
+        "[[runners]]\nurl = \"http://gitlab.test\"\ntoken = \"{token}\"\nexecutor = \"kubernetes\"\n\
+         [runners.kubernetes]\nnamespace = \"{namespace}\"\n"
+    )
+}
+
 #[tokio::test(start_paused = true)]
 async fn signals_are_heard_while_a_cluster_is_connected_to() {
-    let entry = "[[runners]]\nurl = \"http://gitlab.test\"\ntoken = \"glrt-a\"\nexecutor = \"kubernetes\"\n";
     for signal in [Signal::Drain, Signal::Stop("terminated")] {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config.toml");
-        std::fs::write(&config, entry).unwrap();
+        std::fs::write(&config, entry("glrt-a", HANGS)).unwrap();
         let app = App::build(stub::options(config, Arc::new(Hangs))).await.unwrap();
         let (signals, receiver) = signal_channel();
         signals.send(Signal::Reload).await.unwrap();
@@ -43,4 +67,17 @@ async fn signals_are_heard_while_a_cluster_is_connected_to() {
         let ended = timeout(Duration::from_secs(1), app.run(receiver)).await;
         assert_eq!(ended, Ok(Ended::Clean), "{signal:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_hangs_keeps_nobody_from_another_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.toml");
+    std::fs::write(&config, [entry("glrt-a", HANGS), entry("glrt-b", "ci")].concat()).unwrap();
+    let app = App::build(stub::options(config, Arc::new(Hangs))).await.unwrap();
+    let health = app.shared.health.clone();
+    let (_signals, receiver) = signal_channel();
+    let running = timeout(Duration::from_secs(10), app.run(receiver));
+    assert!(running.await.is_err(), "nobody has told it to end");
+    assert!(health.unanswered_for() > Duration::from_secs(5), "GitLab is not asked for the second one");
 }
