@@ -16,6 +16,7 @@ mod kinds;
 mod known;
 pub mod names;
 mod nearest;
+mod not_toml;
 pub mod periods;
 pub mod pod_patch;
 pub mod problem;
@@ -66,16 +67,8 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, String> {
 pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let report = Report::new(text, env);
-    let mut last = "";
-    for error in &errors {
-        let span = error.span().unwrap_or_default();
-        let line = line_at(text, span.start);
-        let hint = if line == last { None } else { help(line) };
-        last = line;
-        let message = about(error.message(), text.get(span.clone()).unwrap_or_default());
-        report.add_with_hint(Severity::Error, span.start, "", (message, hint.map(str::to_owned)));
-    }
     if !errors.is_empty() {
+        not_toml::report(&report, text, document.get_ref(), &errors);
         // What was understood of a broken text would only add follow-up errors.
         return Err(Problems { list: report.into_parts().0, log: LogSettings::default() });
     }
@@ -87,40 +80,6 @@ pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, 
         return Err(Problems { list: report::sorted(list), log: settings.log });
     }
     Ok(Loaded { settings, unusable, warnings: list })
-}
-
-/// The line that a byte of the text is in.
-fn line_at(text: &str, at: usize) -> &str {
-    let (before, behind) = text.split_at_checked(at).unwrap_or((text, ""));
-    let (from, to) = (before.rfind('\n').map_or(0, |end| end + 1), at + behind.find('\n').unwrap_or(behind.len()));
-    text.get(from..to).unwrap_or_default()
-}
-
-/// What helps with a line that is not TOML, where that is more than the parser's words.
-fn help(line: &str) -> Option<&'static str> {
-    if line.contains(['“', '”', '„', '‘', '’']) {
-        return Some("write plain quotes, \" or ', and not those of a word processor");
-    }
-    let (key, _) = line.split_once('=')?;
-    let is_bare = |c: char| c.is_ascii_alphanumeric() || "_-. \t".contains(c);
-    let is_quoted = key.contains(['"', '\'', '[', '{', '#']);
-    (!is_quoted && !key.chars().all(is_bare)).then_some(
-        "put a key that holds other characters than letters, digits, - and _ in quotes: \"example.com/team\" = …",
-    )
-}
-
-/// A parser's message about a part of the text, which is shown only where it is a key.
-fn about(message: &str, part: &str) -> String {
-    let message = one_line(message);
-    let is_key = |part: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || "_-.\"' ".contains(c));
-    let is_named = message == "duplicate key" && !part.is_empty() && is_key(part);
-    if is_named { format!("{message}: {part} stands there twice") } else { message }
-}
-
-/// A parser's message as a fragment that fits in a line.
-fn one_line(message: &str) -> String {
-    let text = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.is_empty() { "is not TOML".to_owned() } else { text }
 }
 
 #[cfg(test)]

@@ -658,6 +658,34 @@ fn what_is_not_toml_says_what_helps() {
 }
 
 #[test]
+fn what_has_no_end_is_said_where_it_begins() {
+    let entry = "token = \"x\"\nexecutor = \"kubernetes\"\n[runners.kubernetes]\nnamespace = \"ci\"\n";
+    for (text, said) in [
+        (
+            format!("[[runners]]\nenvironment = [\"A=1\",\n  \"B=2\"\n{entry}"),
+            ":2: runners[0].environment: the list that begins here has no ] at its end: line 4 is no part of it",
+        ),
+        (
+            "[[runners]]\n[runners.kubernetes]\nallowed_images = [\"a\"\nb = \"c\"\ncap_add = [\"d\"]".to_owned(),
+            ":3: runners[0].kubernetes.allowed_images: the list that begins here has no ] at its end: line 4 is no part of it",
+        ),
+        ("a = [1, 2\n".to_owned(), ":1: a: the list that begins here has no ] at its end"),
+        (
+            format!("x = {{ a = 1, b = 2\n[[runners]]\n{entry}"),
+            ":1: x: the table that begins here has no } at its end: line 2 is no part of it",
+        ),
+        (
+            format!("[[runners]]\npre_build_script = \"\"\"\necho\n{entry}"),
+            ":2: runners[0].pre_build_script: the text that begins here has no \"\"\" at its end",
+        ),
+        (format!("x = '''\n{entry}"), ":1: x: the text that begins here has no ''' at its end"),
+    ] {
+        assert_eq!(bad(&text), format!("Error config.toml{said}\n"), "{text}");
+    }
+    insta::assert_snapshot!(bad("a = = 1\nb = [A=1, B=2]\nc = [\n1\nd = 2\n"));
+}
+
+#[test]
 fn a_text_in_another_encoding_says_which_line() {
     assert_eq!(crate::text_of("# ü\n".into()).unwrap(), "# ü\n");
     let error = crate::text_of(b"a = 1\n# \xFC\n".to_vec()).unwrap_err();
