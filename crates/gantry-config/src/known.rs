@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::helm;
 use crate::homes;
 use crate::key::{Form, Key};
 use crate::keys::keys;
@@ -79,13 +80,18 @@ impl Walk<'_, '_> {
             if let Some(remark) = &remark {
                 self.report.add(Severity::Warning, value.span().start, &path_of_key, remark);
             }
+            let at = value.span().start;
+            if is_of_helm(value.get_ref(), known) && !self.report.has_error_at(at) {
+                let what = ("is as Helm should have filled it in".to_owned(), Some(helm::RENDER.to_owned()));
+                self.report.add_with_hint(Severity::Warning, at, &path_of_key, what);
+            }
             let below = Self { report: self.report, is_said: self.is_said || remark.is_some() };
             below.value(value.get_ref(), known, &path_of_key);
         }
     }
 
     fn value(&self, value: &DeValue<'_>, node: &Node, path: &str) {
-        let is_table = node.key.is_none_or(|key| matches!(key.form, Form::Table | Form::Tables));
+        let is_table = is_table(node);
         match value {
             DeValue::Table(table) if is_table => self.table(table, node, path),
             DeValue::Array(array) if is_table => {
@@ -97,6 +103,22 @@ impl Walk<'_, '_> {
             }
             _ => {}
         }
+    }
+}
+
+/// Whether a node's keys are declared.
+fn is_table(node: &Node) -> bool {
+    node.key.is_none_or(|key| matches!(key.form, Form::Table | Form::Tables))
+}
+
+/// Whether a value has a text that Helm should have filled in. Those of tables whose keys are
+/// declared are looked at one by one.
+fn is_of_helm(value: &DeValue<'_>, node: &Node) -> bool {
+    match value {
+        DeValue::String(text) => helm::is_template(text),
+        DeValue::Array(array) => array.iter().any(|element| is_of_helm(element.get_ref(), node)),
+        DeValue::Table(table) => !is_table(node) && table.iter().any(|(_, value)| is_of_helm(value.get_ref(), node)),
+        _ => false,
     }
 }
 

@@ -9,6 +9,7 @@ use toml::de::DeTable;
 
 mod declare;
 pub mod edit;
+mod helm;
 mod homes;
 pub mod key;
 mod keys;

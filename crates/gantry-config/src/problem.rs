@@ -15,6 +15,9 @@ pub enum Severity {
 /// The message about a key that nobody knows.
 pub(crate) const UNKNOWN_KEY: &str = "unknown key";
 
+/// How the message about a key begins that must be there and is not.
+const MISSING: &str = "is missing: ";
+
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -37,6 +40,11 @@ impl Problem {
     /// Whether nobody knows the key, and that is all that is wrong.
     pub fn is_unknown_key(&self) -> bool {
         self.message == UNKNOWN_KEY
+    }
+
+    /// Whether the key must be there and is not, or says nothing.
+    pub fn is_missing(&self) -> bool {
+        self.message.starts_with(MISSING)
     }
 
     /// The problem in one line, in the form that editors and terminals turn into a link.

@@ -3,6 +3,8 @@
 
 use std::cell::RefCell;
 
+use crate::helm;
+use crate::line_at;
 use crate::problem::{Problem, Severity, UnusableRunner};
 
 /// Answers for `$VAR`.
@@ -31,7 +33,17 @@ impl<'d> Report<'d> {
     pub(crate) fn add_with_hint(&self, severity: Severity, at: usize, path: &str, what: (String, Option<String>)) {
         let (line, column) = self.place(at);
         let (message, hint) = what;
+        let is_of_helm = severity == Severity::Error && helm::has_braces(line_at(self.text, at));
+        let hint = if is_of_helm { Some(helm::RENDER.to_owned()) } else { hint };
         self.list.borrow_mut().push(Problem { severity, line, column, path: path.to_owned(), message, hint });
+    }
+
+    /// Whether something in the line of a byte is wrong.
+    pub(crate) fn has_error_at(&self, at: usize) -> bool {
+        let (line, _) = self.place(at);
+        let is_there = |problem: &Problem| problem.severity == Severity::Error && problem.line == line;
+        self.list.borrow().iter().any(is_there)
+            || self.unusable.borrow().iter().flat_map(|entry| &entry.errors).any(is_there)
     }
 
     /// Line and column of a byte, from 1.

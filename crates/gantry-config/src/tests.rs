@@ -55,6 +55,22 @@ fn cut(picture: &str, field: &str) -> (String, String) {
 }
 
 #[test]
+fn templates_of_helm_are_named() {
+    const HINT: &str = "(this is a template of Helm: render it first (`helm template …`))";
+    let errors = broken(&runner("[runners.kubernetes]\nnamespace = \"{{.Release.Namespace}}\"\n"));
+    assert!(errors.contains("cannot be a namespace") && errors.contains(HINT), "{errors}");
+    let errors = bad("{{- if .Values.x }}\nconcurrent = 1\n");
+    assert!(errors.contains(HINT), "{errors}");
+    let (_, warnings) = good(&runner(
+        "pre_build_script = \"docker ps --format '{{.ID}}'\"\n[runners.kubernetes]\nimage = \"{{ .Values.image }}\"\n",
+    ));
+    assert_eq!(
+        warnings,
+        format!("Warning config.toml:7: runners[0].kubernetes.image: is as Helm should have filled it in {HINT}\n")
+    );
+}
+
+#[test]
 fn nothing_means_the_defaults() {
     let (settings, warnings) = good("");
     assert_eq!(warnings, "");

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use gantry_config::edit::{Editor, Value};
 use gantry_config::pod_patch::PatchKind;
 use gantry_config::settings::pod::{PatchSource, PodSpecPatch};
-use gantry_config::{Problem, RunnerSettings, Settings, Severity};
+use gantry_config::{Problem, RunnerSettings, Settings, Severity, UnusableRunner};
 use gantry_core::NoteLevel;
 use gantry_daemon::wiring;
 use gantry_plan::{HeadLine, Links};
@@ -33,14 +34,15 @@ pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
     let text = gantry_daemon::config_write::read(&path).with_context(|| format!("{file} cannot be read"))?;
     if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
         bail!(
-            "{file} is YAML, and this checks config.toml: of the values of GitLab's chart that is the text under runners.config"
+            "{file} is YAML, and this checks config.toml: of the values of GitLab's chart that is the text under runners.config, once it is rendered (`helm template …`)"
         );
     }
     let mut lines = String::new();
     let mut errors = 0_usize;
     let problems = match gantry_config::load(&text, &env) {
         Ok(loaded) => {
-            for patches in loaded.settings.runners.iter().filter_map(|runner| check_patches(&loaded.settings, runner)) {
+            let settings = completed(&text, &loaded.unusable).unwrap_or_else(|| loaded.settings.clone());
+            for patches in settings.runners.iter().filter_map(|runner| check_patches(&settings, runner)) {
                 let (word, problem) = match patches {
                     Ok(warning) => ("warning", warning),
                     Err(error) => ("error", error),
@@ -53,20 +55,74 @@ pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
         Err(problems) => problems.list,
     };
     let mut problems: Vec<Problem> = problems;
+    let templates = take_missing(&mut problems);
     problems.sort_by_key(|problem| (problem.line, problem.column));
     for problem in &problems {
         let is_error = problem.severity == Severity::Error || problem.is_unknown_key();
         errors += usize::from(is_error);
         lines += &line(&file, problem, is_error);
     }
-    if errors == 0 {
-        lines += "Configuration file is valid.\n";
+    match (errors, templates) {
+        (0, 0) => lines += "Configuration file is valid.\n",
+        (0, _) => lines += "The template is valid.\n",
+        _ => {}
     }
     output(&lines)?;
     match errors {
         0 => Ok(ExitCode::SUCCESS),
         errors => bail!("{file} has {}", counted(errors, "error")),
     }
+}
+
+/// What `register` brings into an entry that has none of it.
+const BROUGHT: [&str; 3] = ["url", "token", "executor"];
+
+/// The entries that are templates, as they have neither an address nor a token. One that has one of
+/// the two is a runner that lacks the other.
+fn templates(problems: &[Problem]) -> Vec<String> {
+    let is_missing = |path: &str| problems.iter().any(|problem| problem.is_missing() && problem.path == path);
+    let entries = problems.iter().filter_map(|problem| problem.path.strip_suffix(".url"));
+    let is_template = |entry: &&str| ["url", "token"].iter().all(|key| is_missing(&format!("{entry}.{key}")));
+    entries.filter(is_template).map(str::to_owned).collect()
+}
+
+/// Replaces what templates lack by one line for each, and says how many there are.
+fn take_missing(problems: &mut Vec<Problem>) -> usize {
+    let templates = templates(problems);
+    for path in &templates {
+        let is_brought = |problem: &Problem| {
+            problem.is_missing() && BROUGHT.iter().any(|key| problem.path == format!("{path}.{key}"))
+        };
+        let place = problems.iter().find(|problem| is_brought(problem)).map(|problem| (problem.line, problem.column));
+        let (line, column) = place.unwrap_or_default();
+        problems.retain(|problem| !is_brought(problem));
+        problems.push(Problem {
+            severity: Severity::Warning,
+            line,
+            column,
+            path: path.clone(),
+            message: "is a template, because it has neither url nor token: `register --template-config` brings \
+                      these and the executor, and `run` does not take the entry as it is"
+                .to_owned(),
+            hint: None,
+        });
+    }
+    templates.len()
+}
+
+/// The settings with those templates that are right but for what they lack, if there are any.
+fn completed(text: &str, unusable: &[UnusableRunner]) -> Option<Settings> {
+    let mut editor = Editor::parse(text).ok()?;
+    let mut is_changed = false;
+    for entry in unusable.iter().filter(|entry| !templates(&entry.errors).is_empty()) {
+        let values = ["https://gitlab.example.com", "of-a-template", "kubernetes"];
+        for (key, value) in BROUGHT.iter().zip(values) {
+            editor.set_runner(entry.index, &[(*key).to_owned()], &Value::Text(value.to_owned())).ok()?;
+        }
+        is_changed = true;
+    }
+    let loaded = gantry_config::load(&editor.text(), &env).ok()?;
+    is_changed.then_some(loaded.settings)
 }
 
 /// What is wrong with a runner's patches once they are in a pod: an error where it is none any

@@ -120,6 +120,31 @@ async fn a_file_is_checked() {
     assert!(!home.config().with_file_name(".runner_system_id").exists());
 }
 
+/// A template for `register`, as a chart's values have it, is checked but for what `register` brings.
+#[tokio::test]
+async fn a_template_is_checked() {
+    let home = Home::new();
+    let template = "[[runners]]\n[runners.kubernetes]\n";
+    write(&home, &format!("{template}namespace = \"ci\"\n"));
+    let ended = home.gantry(&["lint"]).await;
+    let ended = ended.succeeded(&[
+        "config.toml:1:1: warning: runners[0]: is a template, because it has neither url nor token",
+        "The template is valid.",
+    ]);
+    assert!(!ended.text.contains("is missing"), "{}", ended.text);
+    write(&home, &format!("{template}namespace = \"{{{{.Release.Namespace}}}}\"\n"));
+    let ended = home.gantry(&["lint"]).await;
+    let ended = ended.failed(&["cannot be a namespace", "(this is a template of Helm: render it first", "has 1 error"]);
+    assert!(!ended.text.contains("is missing") && !ended.text.contains("is valid"), "{}", ended.text);
+    write(
+        &home,
+        &format!("{template}[[runners.kubernetes.pod_spec]]\nname = \"nodes\"\npatch = 'nodeSelecter: {{a: b}}'\n"),
+    );
+    home.gantry(&["lint"]).await.succeeded(&["the pod has nodeSelecter, which no pod has"]);
+    write(&home, "[[runners]]\nurl = \"https://gitlab.test\"\n");
+    home.gantry(&["lint"]).await.failed(&["runners[0].token: is missing", "executor: is missing", "has 2 errors"]);
+}
+
 #[tokio::test]
 async fn tokens_are_exchanged() {
     let (gitlab, home) = (GitLab::start().await, Home::new());
