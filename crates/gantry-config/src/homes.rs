@@ -25,15 +25,66 @@ const KEPT_IN_GITLAB: [&str; 11] = [
 /// What to do about a key that is unknown in the table `path`, where more than its spelling is
 /// known.
 pub(crate) fn hint(path: &str, key: &str) -> Option<String> {
-    in_words_of_kubernetes(path, key)
-        .map(|ours| format!("it is {ours} here"))
+    in_place_of(path, key)
+        .map(str::to_owned)
+        .or_else(|| in_words_of_kubernetes(path, key).map(|ours| format!("it is {ours} here")))
         .or_else(|| home(path, key).map(|home| format!("it belongs {home}")))
+}
+
+/// What to do instead of a word, by the table that it is in. Words are folded.
+const INSTEAD: [(&str, &[&str], &str); 6] = [
+    ("runners", &["cafile", "cacert", "sslcafile", "tlscacert"], "for GitLab's certificate it is tls-ca-file here"),
+    ("runners", &["certfile", "tlscert"], "for a client certificate it is tls-cert-file here"),
+    ("runners", &["keyfile", "tlskey"], "for a client certificate it is tls-key-file here"),
+    ("runners", &["jobtimeout", "timeout"], "the longest time of a job is set on the runner's page in GitLab"),
+    (
+        "runners.kubernetes",
+        &["jobtimeout", "timeout"],
+        "for the start of a pod it is poll_timeout here; the longest time of a job is set on the runner's page in GitLab",
+    ),
+    (
+        "runners.kubernetes.volumes.host_path",
+        &["type"],
+        "leave it out: what is at the path of the node is mounted, whatever it is",
+    ),
+];
+
+/// Words for what cannot be done: certificates that are not verified.
+const UNVERIFIED: [&str; 9] = [
+    "insecureskiptlsverify",
+    "insecureskipverify",
+    "skiptlsverify",
+    "sslverify",
+    "tls",
+    "tlsinsecure",
+    "tlsskipverify",
+    "tlsverify",
+    "verifyssl",
+];
+
+/// What to do about them.
+const VERIFIED: &str = "certificates are always verified: name the authority that they are from, for GitLab's with \
+                        tls-ca-file under [[runners]], for the API server's with ca_file under [runners.kubernetes]";
+
+fn in_place_of(path: &str, key: &str) -> Option<&'static str> {
+    let (table, folded) = (general(path), folded(key));
+    if ["", "runners", "runners.kubernetes"].contains(&table.as_str()) && UNVERIFIED.contains(&folded.as_str()) {
+        return Some(VERIFIED);
+    }
+    let is_meant = |(of, words, _): &&(&str, &[&str], &str)| *of == table && words.contains(&folded.as_str());
+    INSTEAD.iter().find(is_meant).map(|(.., instead)| *instead)
 }
 
 /// What is written in `[runners.kubernetes]` for words that manifests have: folded, as spelling and
 /// case vary.
-const OF_MANIFESTS: [(&str, &str); 17] = [
+const OF_MANIFESTS: [(&str, &str); 22] = [
     ("annotations", "pod_annotations = { \"key\" = \"value\" }"),
+    ("claimname", "name = \"claim\""),
+    ("configmapname", "name = \"config-map\""),
+    (
+        "containersecuritycontext",
+        "build_container_security_context, service_container_security_context or helper_container_security_context",
+    ),
     ("containers", "patch = \"…\" in [[runners.kubernetes.pod_spec]]"),
     ("dns", "[runners.kubernetes.dns_config]"),
     ("env", "environment = [\"KEY=value\"] under [[runners]]"),
@@ -42,10 +93,12 @@ const OF_MANIFESTS: [(&str, &str); 17] = [
     ("labels", "pod_labels = { \"key\" = \"value\" }"),
     ("limits", "cpu_limit and memory_limit"),
     ("nodeaffinity", "[runners.kubernetes.affinity.node_affinity]"),
+    ("podspecpatch", "patch = \"…\" in [[runners.kubernetes.pod_spec]]"),
     ("priorityclass", "priority_class_name"),
     ("pullsecrets", "image_pull_secrets = [\"name\"]"),
     ("requests", "cpu_request and memory_request"),
     ("resources", "a key for each quantity: cpu_request, cpu_limit, memory_request, memory_limit"),
+    ("secretname", "name = \"secret\""),
     ("securitycontext", "[runners.kubernetes.pod_security_context] or build_container_security_context"),
     ("serviceaccountname", "service_account"),
     ("tolerations", "node_tolerations = { \"key=value\" = \"NoSchedule\" }"),
@@ -79,7 +132,7 @@ fn folded(key: &str) -> String {
 /// What to say about a key that many files have although no release, or no release anymore, makes
 /// use of it, and what to do.
 pub(crate) fn ignored(path: &str, key: &str) -> Option<(String, Option<String>)> {
-    if let Some(instead) = renamed(key) {
+    if let Some(instead) = renamed(&general(path), key) {
         return Some(("has no effect".to_owned(), Some(instead)));
     }
     let is_kept = home(path, key).is_none() && is_kept_in_gitlab(path, key);
@@ -90,8 +143,14 @@ pub(crate) fn ignored(path: &str, key: &str) -> Option<(String, Option<String>)>
 }
 
 /// Keys of older releases, which GitLab Runner 19.4 ignores, and one that only `register` takes.
-fn renamed(key: &str) -> Option<String> {
+fn renamed(table: &str, key: &str) -> Option<String> {
     let now = match key.to_ascii_lowercase().as_str() {
+        "cpus" if table == "runners.kubernetes" => "cpu_limit",
+        "memory" if table == "runners.kubernetes" => "memory_limit",
+        "service_cpus" => "service_cpu_limit",
+        "service_memory" => "service_memory_limit",
+        "helper_cpus" => "helper_cpu_limit",
+        "helper_memory" => "helper_memory_limit",
         "metrics_server" => "listen_address",
         "pre_clone_script" => "pre_get_sources_script",
         "post_clone_script" => "post_get_sources_script",
@@ -153,7 +212,7 @@ fn is_in_idle_table(key: &Key) -> bool {
 }
 
 /// A path without the places in lists: `runners[3].kubernetes` is `runners.kubernetes`.
-fn general(path: &str) -> String {
+pub(crate) fn general(path: &str) -> String {
     let mut is_inside = false;
     let is_kept = |c: &char| {
         is_inside = (is_inside || *c == '[') && *c != ']';
@@ -181,7 +240,8 @@ mod tests {
         assert_eq!(hint("runners[0]", "BucketName"), "it belongs under [runners.cache.s3] or [runners.cache.gcs]");
         assert_eq!(hint("", "kubernetes"), "it belongs under [[runners]]");
         assert_eq!(hint("runners[0]", "poll_timout"), "");
-        assert_eq!(hint("runners[0].kubernetes.volumes.host_path[0]", "type"), "");
+        assert!(hint("runners[0].kubernetes.volumes.host_path[0]", "type").starts_with("leave it out: "));
+        assert_eq!(hint("runners[0].kubernetes.volumes.empty_dir[0]", "type"), "");
         assert_eq!(
             hint("runners[0].kubernetes.pod_security_context", "read_only_root_filesystem"),
             "it belongs under [runners.kubernetes.build_container_security_context] or \
@@ -198,9 +258,32 @@ mod tests {
     }
 
     #[test]
+    fn words_have_other_words_or_none() {
+        let hint = |path, key| hint(path, key).unwrap_or_default();
+        for (path, key) in
+            [("runners[0]", "tls-skip-verify"), ("runners[0]", "tls"), ("runners[0].kubernetes", "tls_verify")]
+        {
+            let hint = hint(path, key);
+            assert!(hint.starts_with("certificates are always verified: ") && hint.contains("tls-ca-file"), "{hint}");
+        }
+        assert_eq!(hint("runners[0]", "ca_file"), "for GitLab's certificate it is tls-ca-file here");
+        assert_eq!(hint("runners[0]", "timeout"), "the longest time of a job is set on the runner's page in GitLab");
+        assert!(hint("runners[0].kubernetes", "timeout").contains("poll_timeout"));
+        assert!(hint("runners[0].kubernetes", "pod_spec_patch").starts_with("it is patch = "));
+        let contexts = hint("runners[0].kubernetes", "container_security_context");
+        assert!(contexts.starts_with("it is build_container_security_context"), "{contexts}");
+        assert_eq!(hint("runners[0].kubernetes.volumes.pvc[0]", "claim_name"), "it is name = \"claim\" here");
+        assert_eq!(hint("runners[0].kubernetes.volumes.secret[1]", "secretName"), "it is name = \"secret\" here");
+    }
+
+    #[test]
     fn words_that_are_no_keys_are_known() {
         let hint = |path, key| ignored(path, key).and_then(|(_, hint)| hint).unwrap_or_default();
         assert!(hint("runners[0]", "run-untagged").starts_with("set it on the runner's page in GitLab"));
+        assert_eq!(hint("runners[0].kubernetes", "cpus"), "it is called cpu_limit now");
+        assert_eq!(hint("runners[0].kubernetes", "memory"), "it is called memory_limit now");
+        assert_eq!(hint("runners[0].kubernetes", "service_cpus"), "it is called service_cpu_limit now");
+        assert_eq!(ignored("runners[0]", "memory"), None);
         assert_eq!(hint("", "metrics_server"), "it is called listen_address now");
         assert_eq!(hint("runners[0]", "registration_token"), "`register` takes it and writes the runner's own token");
         assert_eq!(ignored("runners[0].cache", "tags"), None);

@@ -42,6 +42,12 @@ pub fn is_own_annotation(name: &str) -> bool {
 /// What is wrong with a toleration, `key` or `key=value` with an effect.
 pub fn not_tolerable(taint: &str, effect: &str) -> Option<String> {
     let (name, value) = taint.split_once('=').unwrap_or((taint, ""));
+    if let Some((rest, within)) = taint.rsplit_once(':')
+        && !within.is_empty()
+        && EFFECTS.contains(&within)
+    {
+        return Some(format!("{taint:?} has the effect in it: write {rest:?} = {within:?}"));
+    }
     if !EFFECTS.contains(&effect) {
         return Some(format!("{effect:?} is not one of NoSchedule, PreferNoSchedule, NoExecute"));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use gantry_core::go_duration::{self, ParseError};
 use toml::de::{DeArray, DeTable, DeValue};
 
+use crate::homes::general;
 use crate::problem::Severity;
 use crate::quantity::Quantity;
 use crate::report::Report;
@@ -208,6 +209,14 @@ impl<'d> Section<'d> {
 
     /// Every table of a list.
     pub(crate) fn tables(&self, key: &'static str) -> Vec<Section<'d>> {
+        if let Some(found) = self.find(key)
+            && let DeValue::Table(_) = found.value
+        {
+            let what = "must be a list of tables, not a table".to_owned();
+            let hint = format!("write [[{}]], and not [{0}]", general(&found.path));
+            self.report.add_with_hint(Severity::Error, found.at, &found.path, (what, Some(hint)));
+            return Vec::new();
+        }
         let section = |found: Located<'d>| match found.value {
             DeValue::Table(table) => Some(Section::new(self.report, Some(table), found.path, found.at)),
             _ => found.wrong("a table"),

@@ -55,6 +55,16 @@ fn cut(picture: &str, field: &str) -> (String, String) {
 }
 
 #[test]
+fn errors_say_what_to_write() {
+    let errors = broken(&runner("[runners.kubernetes.volumes.empty_dir]\nname = \"a\"\nmount_path = \"/a\"\n"));
+    let said = "must be a list of tables, not a table (write [[runners.kubernetes.volumes.empty_dir]], and not \
+                [runners.kubernetes.volumes.empty_dir])";
+    assert!(errors.contains(said), "{errors}");
+    let errors = broken(&runner("[runners.kubernetes.node_tolerations]\n\"dagger=enabled:NoSchedule\" = \"\"\n"));
+    assert!(errors.contains("has the effect in it: write \"dagger=enabled\" = \"NoSchedule\""), "{errors}");
+}
+
+#[test]
 fn templates_of_helm_are_named() {
     const HINT: &str = "(this is a template of Helm: render it first (`helm template …`))";
     let errors = broken(&runner("[runners.kubernetes]\nnamespace = \"{{.Release.Namespace}}\"\n"));
