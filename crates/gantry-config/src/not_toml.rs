@@ -109,7 +109,7 @@ fn line_number(text: &str, at: usize) -> usize {
 }
 
 /// The line that a byte of the text is in.
-fn line_at(text: &str, at: usize) -> &str {
+pub(crate) fn line_at(text: &str, at: usize) -> &str {
     let (before, behind) = text.split_at_checked(at).unwrap_or((text, ""));
     let (from, to) = (before.rfind('\n').map_or(0, |end| end + 1), at + behind.find('\n').unwrap_or(behind.len()));
     text.get(from..to).unwrap_or_default()

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use crate::helm;
-use crate::line_at;
+use crate::not_toml::line_at;
 use crate::problem::{Problem, Severity, UnusableRunner};
 
 /// Answers for `$VAR`.
