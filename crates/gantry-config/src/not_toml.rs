@@ -1,5 +1,5 @@
-//! What is said of a text that is not TOML. The parser goes on behind a mistake, and finds more that
-//! follow from it: of these only the first is said.
+//! What is said of a text that is not TOML. The parser goes on behind a mistake, and finds more
+//! that follow from it: of these only the first is said.
 
 use std::ops::Range;
 

@@ -46,8 +46,8 @@ pub(crate) fn helper_image(
     Ok(format!("{OFFICIAL}:{prefix}{arch}-v{VERSION}"))
 }
 
-/// The configured image. The reference's images have its revision as a tag, which nobody knows here,
-/// and beside it its version: that one takes the place of the other.
+/// The configured image. The reference's images have its revision as a tag, which nobody knows
+/// here, and beside it its version: that one takes the place of the other.
 fn expanded(image: &str, variables: &Variables) -> String {
     expand(image, |name| match name {
         "CI_RUNNER_REVISION" => Some(format!("v{VERSION}")),

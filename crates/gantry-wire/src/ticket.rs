@@ -184,7 +184,8 @@ impl Ticket {
         if ticket.job_id == binding.job_id { Ok(ticket) } else { Err(TicketError::Altered) }
     }
 
-    /// Without roots and a session that are too long for an annotation, and with as many names as fit.
+    /// Without roots and a session that are too long for an annotation, and with as many names as
+    /// fit.
     fn fitting(&self) -> Self {
         let ca_pem = self.ca_pem.clone().filter(|pem| pem.len() <= LONGEST_CA);
         let session = self.session.clone().filter(|session| json_bytes(session) <= LONGEST_SESSION);

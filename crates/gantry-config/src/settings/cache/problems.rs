@@ -1,5 +1,5 @@
-//! Why nothing can be kept in a store, as far as its settings say so: whoever uses them refuses them
-//! for the same reasons as whoever looks at the file.
+//! Why nothing can be kept in a store, as far as its settings say so: whoever uses them refuses
+//! them for the same reasons as whoever looks at the file.
 
 use std::fmt;
 
