@@ -8,8 +8,8 @@ pub(crate) fn has_braces(text: &str) -> bool {
     text.contains("{{")
 }
 
-/// Whether a text that nobody objects to is one that Helm should have filled in. Other programs have
-/// such braces too, as in `docker ps --format '{{.ID}}'`.
+/// Whether a text that nobody objects to is one that Helm should have filled in. Other programs
+/// have such braces too, as in `docker ps --format '{{.ID}}'`.
 pub(crate) fn is_template(text: &str) -> bool {
     const WORDS: [&str; 6] = [".Capabilities.", ".Chart.", ".Release.", ".Values.", "include \"", "template \""];
     let inside = text.split("{{").skip(1).map(|rest| rest.split_once("}}").map_or(rest, |(inside, _)| inside));

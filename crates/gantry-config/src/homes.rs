@@ -5,6 +5,7 @@ use gantry_core::Effect;
 
 use crate::key::{Form, Key};
 use crate::keys::keys;
+use crate::section::general;
 
 /// Properties of a runner that GitLab keeps, without dashes and in lower case. `register` sends
 /// them; they were never keys of the file.
@@ -209,16 +210,6 @@ fn is_in_idle_table(key: &Key) -> bool {
             && table.effect != Effect::Acts
             && key.path.strip_prefix(&table.path).is_some_and(|rest| rest.starts_with('.'))
     })
-}
-
-/// A path without the places in lists: `runners[3].kubernetes` is `runners.kubernetes`.
-pub(crate) fn general(path: &str) -> String {
-    let mut is_inside = false;
-    let is_kept = |c: &char| {
-        is_inside = (is_inside || *c == '[') && *c != ']';
-        !is_inside && *c != ']'
-    };
-    path.chars().filter(is_kept).collect()
 }
 
 fn is_kept_in_gitlab(path: &str, key: &str) -> bool {

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
 use crate::problem::Severity;
-use crate::report::Report;
+use crate::report::{Report, line_at};
 use crate::section::join;
 
 /// Adds what is wrong with the text, of which the parser has understood `document`.
@@ -106,13 +106,6 @@ fn missing_end(text: &str, value: &DeValue<'_>, span: &Range<usize>) -> Option<(
 /// The number of the line that a byte of the text is in, from 1.
 fn line_number(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
-}
-
-/// The line that a byte of the text is in.
-pub(crate) fn line_at(text: &str, at: usize) -> &str {
-    let (before, behind) = text.split_at_checked(at).unwrap_or((text, ""));
-    let (from, to) = (before.rfind('\n').map_or(0, |end| end + 1), at + behind.find('\n').unwrap_or(behind.len()));
-    text.get(from..to).unwrap_or_default()
 }
 
 /// What helps with a line that is not TOML, where that is more than the parser's words.

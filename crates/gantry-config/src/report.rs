@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 
 use crate::helm;
-use crate::not_toml::line_at;
 use crate::problem::{Problem, Severity, UnusableRunner};
 
 /// Answers for `$VAR`.
@@ -89,4 +88,11 @@ pub(crate) fn sorted(mut list: Vec<Problem>) -> Vec<Problem> {
     list.sort_by_key(|problem| (problem.severity, problem.line, problem.column));
     list.dedup();
     list
+}
+
+/// The line that a byte of the text is in.
+pub(crate) fn line_at(text: &str, at: usize) -> &str {
+    let (before, behind) = text.split_at_checked(at).unwrap_or((text, ""));
+    let (from, to) = (before.rfind('\n').map_or(0, |end| end + 1), at + behind.find('\n').unwrap_or(behind.len()));
+    text.get(from..to).unwrap_or_default()
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use gantry_core::go_duration::{self, ParseError};
 use toml::de::{DeArray, DeTable, DeValue};
 
-use crate::homes::general;
 use crate::problem::Severity;
 use crate::quantity::Quantity;
 use crate::report::Report;
@@ -309,6 +308,16 @@ impl<'d> Located<'d> {
         };
         array.iter().enumerate().map(element).collect()
     }
+}
+
+/// A path without the places in lists: `runners[3].kubernetes` is `runners.kubernetes`.
+pub(crate) fn general(path: &str) -> String {
+    let mut is_inside = false;
+    let is_kept = |c: &char| {
+        is_inside = (is_inside || *c == '[') && *c != ']';
+        !is_inside && *c != ']'
+    };
+    path.chars().filter(is_kept).collect()
 }
 
 /// A key path in the notation of TOML.

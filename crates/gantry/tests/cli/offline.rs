@@ -120,7 +120,8 @@ async fn a_file_is_checked() {
     assert!(!home.config().with_file_name(".runner_system_id").exists());
 }
 
-/// A template for `register`, as a chart's values have it, is checked but for what `register` brings.
+/// A template for `register`, as a chart's values have it, is checked but for what `register`
+/// brings.
 #[tokio::test]
 async fn a_template_is_checked() {
     let home = Home::new();

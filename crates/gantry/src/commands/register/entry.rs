@@ -6,11 +6,11 @@ use gantry_config::edit::{Editor, Value};
 use gantry_core::Secret;
 use gantry_daemon::config_write;
 use jiff::Timestamp;
-use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike};
 
 use super::flags::Flag;
 use super::overruled;
-use super::values::{HostAlias, Setting, Settings};
+use super::values::{Setting, Settings};
 
 /// What GitLab said about the runner, or what stands for it while it has not been asked.
 #[derive(Clone, Debug)]
@@ -142,7 +142,7 @@ pub(crate) fn text(
             EntryItem::Key(flag) => {
                 let Some(setting) = settings.of(flag) else { continue };
                 put(&mut editor, &flag.path, setting)?;
-                structured.extend(structure(setting).map(|array| (flag.path.as_slice(), array)));
+                structured.extend(setting.structure().map(|array| (flag.path.as_slice(), array)));
             }
         }
     }
@@ -192,7 +192,7 @@ fn put_identity(editor: &mut Editor, identity: &Identity) -> anyhow::Result<()> 
 }
 
 /// Writes one setting. What has more structure than the editor can write is left empty here; see
-/// [`structure`].
+/// [`Setting::structure`].
 fn put(editor: &mut Editor, path: &[String], setting: &Setting) -> anyhow::Result<()> {
     let mut set = |value: Value| editor.set_runner(0, path, &value);
     match setting {
@@ -226,23 +226,6 @@ fn put_all<'k>(
         editor.set_runner(0, &path, &value)?;
     }
     Ok(())
-}
-
-/// Lists of something other than texts.
-pub(super) fn structure(setting: &Setting) -> Option<Array> {
-    match setting {
-        Setting::Ints(list) => Some(list.iter().copied().collect()),
-        Setting::HostAliases(list) => Some(list.iter().map(host_alias).collect()),
-        _ => None,
-    }
-}
-
-fn host_alias(alias: &HostAlias) -> InlineTable {
-    let names: Array = alias.hostnames.iter().map(String::as_str).collect();
-    let mut table = InlineTable::new();
-    table.insert("ip", alias.ip.as_str().into());
-    table.insert("hostnames", names.into());
-    table
 }
 
 /// Puts a list in the place that [`put`] made for it.

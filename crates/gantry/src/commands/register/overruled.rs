@@ -2,7 +2,6 @@
 
 use toml_edit::{Item, TableLike, Value};
 
-use super::entry;
 use super::flags::Flag;
 use super::values::{Setting, Settings};
 
@@ -45,7 +44,7 @@ fn values(path: &[String], setting: &Setting) -> Vec<(Vec<String>, Value)> {
         Setting::Bool(value) => whole((*value).into()),
         Setting::List(list) => whole(Value::Array(list.iter().map(String::as_str).collect())),
         Setting::Ints(_) | Setting::HostAliases(_) => {
-            entry::structure(setting).map(|array| whole(Value::Array(array))).unwrap_or_default()
+            setting.structure().map(|array| whole(Value::Array(array))).unwrap_or_default()
         }
         Setting::Map(map) => map.iter().map(|(key, text)| (below(key), text.as_str().into())).collect(),
         Setting::Switches(map) => map.iter().map(|(key, value)| (below(key), (*value).into())).collect(),

@@ -100,7 +100,8 @@ fn variable_of(path: &str) -> Option<String> {
     Some(if is_table { path } else { format!("RUNNER_{path}") })
 }
 
-/// Whether a kubelet sets it in every container, for a Service of the namespace or the API server's.
+/// Whether a kubelet sets it in every container, for a Service of the namespace or the API
+/// server's.
 fn is_of_kubelets(name: &str, value: &str) -> bool {
     const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
     let is_protocol = |word: &str| PROTOCOLS.iter().any(|protocol| word.eq_ignore_ascii_case(protocol));

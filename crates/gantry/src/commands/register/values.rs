@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_core::{Secret, go_duration};
 use serde::Deserialize;
+use toml_edit::{Array, InlineTable};
 
 use super::flags::{Flag, Kind};
 use super::unread;
@@ -24,6 +25,25 @@ pub(crate) enum Setting {
     Switches(BTreeMap<String, bool>),
     Counts(BTreeMap<String, i64>),
     HostAliases(Vec<HostAlias>),
+}
+
+impl Setting {
+    /// A list of something other than texts, as it is written.
+    pub(super) fn structure(&self) -> Option<Array> {
+        match self {
+            Self::Ints(list) => Some(list.iter().copied().collect()),
+            Self::HostAliases(list) => Some(list.iter().map(host_alias).collect()),
+            _ => None,
+        }
+    }
+}
+
+fn host_alias(alias: &HostAlias) -> InlineTable {
+    let names: Array = alias.hostnames.iter().map(String::as_str).collect();
+    let mut table = InlineTable::new();
+    table.insert("ip", alias.ip.as_str().into());
+    table.insert("hostnames", names.into());
+    table
 }
 
 /// An address with its names.
@@ -77,8 +97,8 @@ impl Settings {
     }
 
     /// What is to be said of variables: those that are empty and so switch something on (GitLab
-    /// Runner 19.4), and those that nobody reads. Read are also those that are `named` in files, and
-    /// those that a shell has put into `given`.
+    /// Runner 19.4), and those that nobody reads. Read are also those that are `named` in files,
+    /// and those that a shell has put into `given`.
     pub(crate) fn remarks(
         flags: &[Flag],
         given: &BTreeMap<String, Vec<Secret>>,
