@@ -167,7 +167,16 @@ mod tests {
             metrics.seed(&of(runner), 3, 2);
             let then = Some(jiff::Timestamp::UNIX_EPOCH);
             metrics.show_token_life(&of(runner), then, then);
-            metrics.token_refused.with_label_values(&crate::metrics::of(&of(runner))).set(1);
+            let of = of(runner);
+            for gauge in [
+                &metrics.token_refused,
+                &metrics.queue_size,
+                &metrics.queue_depth,
+                &metrics.pause_pods_desired,
+                &metrics.pause_pods_current,
+            ] {
+                gauge.with_label_values(&crate::metrics::of(&of)).set(1);
+            }
             known
         };
         let lines = |runner: &str| {
