@@ -2,50 +2,10 @@
 
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use gantry_gitlab::{Body, ByteStream, Client, ClientError, ClientOptions, Timeouts, Transport, TransportError};
-use gantry_kube::{Access, Cluster, ConnectError, Driver};
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
-use crate::outside::stub;
-use crate::server::BindError;
-
-/// The namespace whose cluster is like that.
-const HANGS: &str = "hangs";
-
-struct Hangs;
-
-impl Transport for Hangs {
-    fn send(
-        &self,
-        _: http::Request<Body>,
-        _: Timeouts,
-    ) -> BoxFuture<'_, Result<http::Response<ByteStream>, TransportError>> {
-        std::future::pending().boxed()
-    }
-}
-
-impl Outside for Hangs {
-    fn gitlab(&self, options: ClientOptions) -> Result<Client, ClientError> {
-        Client::with_transport(options, Arc::new(Hangs))
-    }
-
-    fn cluster(
-        &self,
-        _: Access,
-        namespace: String,
-        selector: String,
-    ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>> {
-        if namespace == HANGS { std::future::pending().boxed() } else { stub::nowhere(namespace, selector) }
-    }
-
-    fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
-        stub::no_listener()
-    }
-}
+use crate::outside::stub::{self, Alone, HANGS, Silent};
 
 fn entry(token: &str, namespace: &str) -> String {
     format!(
@@ -60,7 +20,7 @@ async fn signals_are_heard_while_a_cluster_is_connected_to() {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config.toml");
         std::fs::write(&config, entry("glrt-a", HANGS)).unwrap();
-        let app = App::build(stub::options(config, Arc::new(Hangs))).await.unwrap();
+        let app = App::build(stub::options(config, Arc::new(Alone(Arc::new(Silent))))).await.unwrap();
         let (signals, receiver) = signal_channel();
         signals.send(Signal::Reload).await.unwrap();
         signals.send(signal).await.unwrap();
@@ -74,7 +34,7 @@ async fn a_cluster_that_hangs_keeps_nobody_from_another_one() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("config.toml");
     std::fs::write(&config, [entry("glrt-a", HANGS), entry("glrt-b", "ci")].concat()).unwrap();
-    let app = App::build(stub::options(config, Arc::new(Hangs))).await.unwrap();
+    let app = App::build(stub::options(config, Arc::new(Alone(Arc::new(Silent))))).await.unwrap();
     let health = app.shared.health.clone();
     let (_signals, receiver) = signal_channel();
     let running = timeout(Duration::from_secs(10), app.run(receiver));

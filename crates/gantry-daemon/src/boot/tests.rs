@@ -3,16 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use gantry_gitlab::{Client, ClientError, ClientOptions};
-use gantry_kube::{Access, Cluster, ConnectError, Driver};
-use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 use super::{LAST_ANSWER, longer};
-use crate::outside::stub;
-use crate::server::BindError;
-use crate::{App, Ended, Outside, Signal, signal_channel};
+use crate::outside::stub::{self, Alone, Silent};
+use crate::{App, Ended, Signal, signal_channel};
 
 #[test]
 fn pauses_grow_up_to_a_limit() {
@@ -23,27 +18,6 @@ fn pauses_grow_up_to_a_limit() {
     assert_eq!(longer(ten, four), ten, "a first pause beyond the limit stays as it is");
 }
 
-struct Nowhere;
-
-impl Outside for Nowhere {
-    fn gitlab(&self, options: ClientOptions) -> Result<Client, ClientError> {
-        Client::new(options)
-    }
-
-    fn cluster(
-        &self,
-        _: Access,
-        namespace: String,
-        selector: String,
-    ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>> {
-        stub::nowhere(namespace, selector)
-    }
-
-    fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
-        stub::no_listener()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_process_that_ends_does_not_go_on_trying_to_make_a_trial_pod() {
     let directory = tempfile::tempdir().unwrap();
@@ -51,7 +25,7 @@ async fn a_process_that_ends_does_not_go_on_trying_to_make_a_trial_pod() {
     let entry = "[[runners]]\nurl = \"http://gitlab.test\"\ntoken = \"glrt-a\"\nexecutor = \"kubernetes\"\n\
                  [runners.experimental.boot_verify]\nenabled = true\n[runners.kubernetes]\nimage = \"alpine\"\n";
     std::fs::write(&config, entry).unwrap();
-    let app = App::build(stub::options(config, Arc::new(Nowhere))).await.unwrap();
+    let app = App::build(stub::options(config, Arc::new(Alone(Arc::new(Silent))))).await.unwrap();
     let (signals, receiver) = signal_channel();
     let begun = Instant::now();
     let stopping = async {

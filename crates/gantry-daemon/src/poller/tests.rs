@@ -7,16 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use gantry_gitlab::{
-    Body, ByteStream, Client, ClientError, ClientOptions, Timeouts, Transport, TransportError, TransportFault,
-};
-use gantry_kube::{Access, Cluster, ConnectError, Driver};
-use tokio::net::TcpListener;
+use gantry_gitlab::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};
 
 use super::*;
-use crate::outside::stub;
-use crate::server::BindError;
-use crate::{App, Outside, signal_channel};
+use crate::outside::stub::{self, Alone};
+use crate::{App, signal_channel};
 
 /// A GitLab whose every answer is this one.
 struct Always {
@@ -36,27 +31,6 @@ impl Transport for Always {
         let body: ByteStream = Box::pin(futures::stream::iter([Ok(bytes::Bytes::from_static(self.body.as_bytes()))]));
         let answer = http::Response::builder().status(self.status).header("content-type", self.content_type);
         async move { Ok(answer.body(body).unwrap()) }.boxed()
-    }
-}
-
-struct Alone(Arc<dyn Transport>);
-
-impl Outside for Alone {
-    fn gitlab(&self, options: ClientOptions) -> Result<Client, ClientError> {
-        Client::with_transport(options, Arc::clone(&self.0))
-    }
-
-    fn cluster(
-        &self,
-        _: Access,
-        namespace: String,
-        selector: String,
-    ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>> {
-        stub::nowhere(namespace, selector)
-    }
-
-    fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
-        stub::no_listener()
     }
 }
 
