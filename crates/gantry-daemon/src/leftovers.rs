@@ -48,9 +48,7 @@ impl LeftoverRemover {
     pub(crate) fn remove_secret(&self, cluster: Cluster, name: String) {
         self.begin(async move {
             sleep(COMES_YET).await;
-            if let Err(error) = cluster.delete_pull_secret(&name).await {
-                SecretLeft { name: &name, namespace: cluster.namespace(), error: &error }.say();
-            }
+            delete_secret(&cluster, &name).await;
         });
     }
 
@@ -65,5 +63,12 @@ impl LeftoverRemover {
             drop(guard);
         };
         tasks::spawn(self.tracker.track_future(removing.in_current_span()));
+    }
+}
+
+/// Removes a Secret that no pod takes with it.
+pub(crate) async fn delete_secret(cluster: &Cluster, name: &str) {
+    if let Err(error) = cluster.delete_pull_secret(name).await {
+        SecretLeft { name, namespace: cluster.namespace(), error: &error }.say();
     }
 }

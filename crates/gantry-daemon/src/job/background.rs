@@ -22,8 +22,7 @@ use tracing::Instrument as _;
 use crate::events::{PodLeft, PodNotKept, Said as _, UpdatesRefused};
 use crate::job::cache_signer::{CacheSigner, Signed};
 use crate::job::events::{Event, ServiceNews};
-use crate::job::logins;
-use crate::leftovers::LeftoverRemover;
+use crate::leftovers::{LeftoverRemover, delete_secret};
 use crate::tasks;
 use making::{Maker, Order};
 
@@ -261,7 +260,7 @@ impl Background {
         self.spawn_lasting(async move {
             let removing_secret = async {
                 if let Some(secret) = secret {
-                    logins::remove(&cluster, &secret).await;
+                    delete_secret(&cluster, &secret).await;
                 }
             };
             // At once, because the pod has a place on a node.

@@ -6,7 +6,7 @@ use gantry_kube::{ApiError, Cluster, Fault, NewPullSecret, PodRef};
 use gantry_plan::{GATE, HeadLine, PullSecret};
 use tokio::time::Instant;
 
-use crate::events::{Said as _, SecretLeft};
+use crate::leftovers::delete_secret;
 
 /// The Secret, if there is one.
 #[derive(Debug, Default)]
@@ -81,15 +81,8 @@ impl Logins {
     /// Removes it: there is no pod.
     pub(super) async fn remove(self, cluster: &Cluster) {
         if let Self::Before(secret) = self {
-            remove(cluster, &secret.name).await;
+            delete_secret(cluster, &secret.name).await;
         }
-    }
-}
-
-/// Removes a Secret that no pod takes with it.
-pub(super) async fn remove(cluster: &Cluster, name: &str) {
-    if let Err(error) = cluster.delete_pull_secret(name).await {
-        SecretLeft { name, namespace: cluster.namespace(), error: &error }.say();
     }
 }
 
