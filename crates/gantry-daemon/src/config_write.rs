@@ -102,10 +102,8 @@ pub fn keep_token(path: &Path, old: &Secret, new: &NewToken) -> Result<usize, Ke
     let runners = editor.runners(&env);
     let holds_new = runners.iter().any(|runner| runner.token == new.token);
     let entries: Vec<RunnerRef> = runners.into_iter().filter(|runner| runner.token == *old).collect();
-    match (entries.is_empty(), holds_new) {
-        (false, _) => {}
-        (true, true) => return Ok(0),
-        (true, false) => return Err(KeepError::Gone { path: shown }),
+    if entries.is_empty() {
+        return if holds_new { Ok(0) } else { Err(KeepError::Gone { path: shown }) };
     }
     for entry in &entries {
         let values = [
