@@ -41,8 +41,9 @@ pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
     let mut errors = 0_usize;
     let problems = match gantry_config::load(&text, &env) {
         Ok(loaded) => {
-            let settings = completed(&text, &loaded.unusable).unwrap_or_else(|| loaded.settings.clone());
-            for patches in settings.runners.iter().filter_map(|runner| check_patches(&settings, runner)) {
+            let completed = completed(&text, &loaded.unusable);
+            let settings = completed.as_ref().unwrap_or(&loaded.settings);
+            for patches in settings.runners.iter().filter_map(|runner| check_patches(settings, runner)) {
                 let (word, problem) = match patches {
                     Ok(warning) => ("warning", warning),
                     Err(error) => ("error", error),
@@ -112,17 +113,18 @@ fn take_missing(problems: &mut Vec<Problem>) -> usize {
 
 /// The settings with those templates that are right but for what they lack, if there are any.
 fn completed(text: &str, unusable: &[UnusableRunner]) -> Option<Settings> {
+    let templates: Vec<_> = unusable.iter().filter(|entry| !templates(&entry.errors).is_empty()).collect();
+    if templates.is_empty() {
+        return None;
+    }
     let mut editor = Editor::parse(text).ok()?;
-    let mut is_changed = false;
-    for entry in unusable.iter().filter(|entry| !templates(&entry.errors).is_empty()) {
+    for entry in templates {
         let values = ["https://gitlab.example.com", "of-a-template", "kubernetes"];
         for (key, value) in BROUGHT.iter().zip(values) {
             editor.set_runner(entry.index, &[(*key).to_owned()], &Value::Text(value.to_owned())).ok()?;
         }
-        is_changed = true;
     }
-    let loaded = gantry_config::load(&editor.text(), &env).ok()?;
-    is_changed.then_some(loaded.settings)
+    Some(gantry_config::load(&editor.text(), &env).ok()?.settings)
 }
 
 /// What is wrong with a runner's patches once they are in a pod: an error where it is none any
